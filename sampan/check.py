@@ -114,3 +114,20 @@ class Checker(Protocol):
         Raises:
             SampanError: it cannot be done now; nothing has been changed.
         """
+
+
+class Check(Protocol):
+    """What is wrong with what a service keeps."""
+
+    def check(self, *, quick: bool = False) -> AsyncGenerator[Step, None]:
+        """Yield how far it is, and findings; ``quick`` reads no content."""
+
+    async def repair(self, finding: Finding, means: Means) -> Outcome:
+        """Repair what ``finding`` names. Raises: it cannot be done now."""
+
+    async def restored(self, deadline_s: float) -> str:
+        """Wait until a service that begins anew serves again; return what became of its database.
+
+        Raises:
+            UnavailableError: it does not serve by the deadline.
+        """

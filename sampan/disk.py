@@ -114,3 +114,13 @@ def sizes_by_owner(objects: Iterable[StoredObject]) -> dict[tuple[str, str], int
         key = one.kind, one.owner
         sizes[key] = sizes.get(key, 0) + one.size_bytes
     return sizes
+
+
+class Disk(Protocol):
+    """What a service has on disk."""
+
+    def objects(self) -> AsyncGenerator[Sequence[StoredObject], None]:
+        """Yield all of it, some at a time, with who holds it."""
+
+    async def collect(self, *, leftovers: bool = False) -> Collected:
+        """Remove what nothing needs; ``leftovers``: and what broken downloads left. UnimplementedError."""

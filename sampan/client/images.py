@@ -1,6 +1,6 @@
 """Client of ``sampan.image.v1.Images``."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -15,6 +15,7 @@ from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_to_proto
 from sampan.client.leases import kept
 from sampan.disk import Root
 from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import (
     Credentials,
@@ -33,7 +34,7 @@ from sampan.resource.listing import Page
 from sampan.resource.transfer import FetchProgress, PushProgress
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
-from sampan.wire.repeating import GET_IMAGE, LIST_IMAGES, Repeating
+from sampan.wire.repeating import FORMS, GET_IMAGE, LIST_IMAGES, Repeating
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
@@ -63,7 +64,13 @@ class ImagesClient:
         return read(self._stub.Fetch(request), convert.fetch_from_proto)
 
     async def create(
-        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+        self,
+        reference: str,
+        target: Descriptor,
+        lease: str,
+        platform: Platform | None = None,
+        parent: str = "",
+        deferred: Collection[Digest] = (),
     ) -> NamedImage:
         """Name what is here."""
         request = pb.CreateRequest(
@@ -72,9 +79,20 @@ class ImagesClient:
             lease=lease,
             platform=platform_to_proto(platform),
             parent=parent,
+            deferred=deferred,
         )
         with rpc_errors():
             return convert.NAMED.decode(await self._stub.Create(request))
+
+    async def complete(self, image: str, layers: Sequence[Layer], lease: str) -> None:
+        """Name blobs of deferred layers."""
+        with rpc_errors():
+            await self._stub.Complete(pb.CompleteRequest(image=image, layers=LAYER.encode_all(layers), lease=lease))
+
+    async def forms(self, diff_ids: Sequence[Digest]) -> Sequence[Layer]:
+        """Return the blobs of layers."""
+        request = pb.FormsRequest(diff_ids=diff_ids)
+        return LAYER.decode_all((await self._again.ask(FORMS, lambda: self._stub.Forms(request))).layers)
 
     async def release(self, lease: str, *, abandon: bool = False) -> None:
         """End a lease."""

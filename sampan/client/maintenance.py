@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class DiskClient:
-    """Satisfies ``resource.storage.Disk``."""
+    """Satisfies ``sampan.disk.Disk``."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: DiskAsyncStub = DiskStub(channel)
@@ -47,7 +47,7 @@ class DiskClient:
 
 
 class CheckClient:
-    """Satisfies ``resource.storage.Check``."""
+    """Satisfies ``sampan.check.Check``."""
 
     def __init__(self, channel: grpc.aio.Channel, service: str) -> None:
         """``service`` is its name, for messages."""

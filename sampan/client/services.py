@@ -19,8 +19,10 @@ from sampan.wire.channel import open_channel, reach
 
 if TYPE_CHECKING:
     from sampan.build.protocols import Builder
+    from sampan.check import Check
+    from sampan.disk import Disk
     from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
-    from sampan.resource.storage import Check, Differ, Disk, Images, Layers, Leases, Snapshots
+    from sampan.resource.storage import Differ, Images, Layers, Leases, Snapshots
 
 _BUILDER: Final = "buildd"
 _PRIVATE_REGISTRY: Final = "registryd"

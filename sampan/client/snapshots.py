@@ -36,6 +36,7 @@ from sampan.wire.repeating import (
     FREEZE,
     LIST_SNAPSHOTS,
     MOUNTS,
+    PACK,
     PREPARE_OWN,
     REMOVE_SNAPSHOT,
     STACK,
@@ -242,11 +243,23 @@ class DifferClient:
             )
 
     async def freeze(
-        self, key: str, exclude: Sequence[str], lease: str = "", rewrite_timestamp: int | None = None
+        self,
+        key: str,
+        exclude: Sequence[str],
+        lease: str = "",
+        rewrite_timestamp: int | None = None,
+        defer_bytes: int = 0,
     ) -> NewLayer | None:
         """See ``resource.storage.Differ``."""
-        request = layers_pb.FreezeRequest(key=key, exclude=exclude, lease=lease, rewrite_timestamp=rewrite_timestamp)
+        request = layers_pb.FreezeRequest(
+            key=key, exclude=exclude, lease=lease, rewrite_timestamp=rewrite_timestamp, defer_bytes=defer_bytes
+        )
         return convert.frozen_from_proto(await self._again.ask(FREEZE, lambda: self._layers.Freeze(request)))
+
+    async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
+        """See ``resource.storage.Differ``."""
+        request = layers_pb.PackRequest(diff_id=diff_id, lease=lease)
+        return DESCRIPTOR.decode((await self._again.ask(PACK, lambda: self._layers.Pack(request))).descriptor)
 
     def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``resource.storage.Differ``."""

@@ -10,7 +10,16 @@ from urllib.parse import urlsplit
 from sampan.engine import publish
 from sampan.engine.parts import HasContainers, HasDiffer, HasEvents
 from sampan.engine.progress import Loaded, Progress, Received
-from sampan.engine.transfer import Report, Transferring, Unpacking, name_image, wanted_platform, watched
+from sampan.engine.transfer import (
+    Completing,
+    Report,
+    Transferring,
+    Unpacking,
+    complete_named,
+    name_image,
+    wanted_platform,
+    watched,
+)
 from sampan.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -145,9 +154,13 @@ async def _name(images: Images, image: LoadedImage) -> None:
         await images.tag(image.image_id, reference)
 
 
-def save(images: Images, names: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
+async def save(services: Completing, names: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
     """See ``Engine.save_images``."""
-    return images.save(tuple(names), wanted_platform(platform) if platform else None)
+    wanted, images = wanted_platform(platform) if platform else None, tuple(names)
+    await complete_named(services, images)
+    async with aclosing(services.images.save(images, wanted)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 async def export(services: Exporting, container: str) -> AsyncGenerator[bytes, None]:

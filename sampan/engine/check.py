@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from sampan import check as kinds
-from sampan.check import Amount, Finding, Login, Means, Outcome
+from sampan.check import Amount, Check, Finding, Login, Means, Outcome
 from sampan.engine.create import ensure_stack
 from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
 from sampan.resource.container import Container, Status
+from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Containers
-from sampan.resource.storage import Check, Snapshots
+from sampan.resource.storage import Snapshots
 
 _PRIVATE_REGISTRY: Final = "registryd"
 
@@ -26,6 +28,8 @@ _CONTAINER_LABEL: Final = "sampan.runtime.container"
 _REACH_S: Final = 10.0
 _REGISTRY_REACH_S: Final = 1.0  # nobody restarts it
 _RESTART_S: Final = 60.0
+
+_BUILD_AGAIN: Final = "build the image again: nothing else has the layer"
 
 _UP: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
@@ -93,6 +97,8 @@ async def check(services: Checking, options: Options, logins: Logins) -> AsyncGe
         for name, one in services.checks.items():
             async for step in run.service(name, one):
                 yield step
+        async for step in lost_layers(services, options):
+            yield step
         async for step in run.containers():
             yield step
         try:
@@ -103,6 +109,43 @@ async def check(services: Checking, options: Options, logins: Logins) -> AsyncGe
         if registry is not None:
             async for step in run.service(_PRIVATE_REGISTRY, registry):
                 yield step
+
+
+async def lost_layers(services: Checking, options: Options) -> AsyncGenerator[Step, None]:
+    """Yield images whose layers are gone, and nobody has made blobs of; stacks of the others are made again if need be.
+
+    It comes after the services' own checks, which may have taken a stack away.
+    """
+    try:
+        images = await services.images.list(brief=True)
+    except DataLossError as error:
+        yield Skipped("layers without blobs", str(error))
+        return
+    for image in images:
+        lost = await _lost(services, image) if image.deferred else None
+        if lost is None:
+            continue
+        finding = Finding(
+            kinds.IMAGE_BROKEN,
+            image.id,
+            f"layer {lost}, of which nobody has made a blob, is gone",
+            _BUILD_AGAIN,
+            mendable=False,
+            affected=tuple(image.repo_tags or (image.id.short,)),
+            service="engine",
+        )
+        yield finding
+        if options.repair:
+            yield Repaired(finding, Outcome(repaired=False, text=_BUILD_AGAIN))
+
+
+async def _lost(services: Checking, image: ImageDetails) -> Digest | None:
+    """Return a deferred layer of an image's that the snapshotter does not have."""
+    try:
+        await services.layers.stack([layer.diff_id for layer in image.layers])
+    except NotFoundError as error:  # it names the layer; one that has a blob is another finding
+        return next((diff_id for diff_id in image.deferred if diff_id in str(error)), None)
+    return None
 
 
 class _Run:
@@ -196,6 +239,7 @@ class _Known:
     blobs: Mapping[str, Descriptor] = field(default_factory=dict)  # of each layer, by diff ID
     images: Mapping[str, list[str]] = field(default_factory=dict)  # that have the layer
     containers: Mapping[str, str] = field(default_factory=dict)  # names by ID
+    deferred: frozenset[str] = frozenset()  # layers that have no blob
 
     def complete(self, finding: Finding) -> Finding:
         """Say which images and containers suffer, by the names that users know."""
@@ -205,7 +249,10 @@ class _Known:
             *self.images.get(finding.subject, ()),
             *(self.containers.get(key, key) for key in finding.affected),
         ]
-        return replace(finding, affected=tuple(dict.fromkeys(suffering)))
+        finding = replace(finding, affected=tuple(dict.fromkeys(suffering)))
+        if finding.subject in self.deferred:
+            return replace(finding, remedy=_BUILD_AGAIN, mendable=False)
+        return finding
 
 
 async def _known(services: Checking) -> _Known:
@@ -222,7 +269,8 @@ async def _known(services: Checking) -> _Known:
         for layer in image.layers:
             blobs[layer.diff_id] = layer.descriptor
             users.setdefault(layer.diff_id, []).extend(image.repo_tags or [image.id.short])
-    return _Known(blobs, users, names)
+    deferred = frozenset(diff_id for image in images for diff_id in image.deferred)
+    return _Known(blobs, users, names, deferred)
 
 
 def _shown(container: Container) -> str:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from sampan import services
 from sampan.build.request import UsageRecord
-from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
+from sampan.disk import CONTAINER, SNAPSHOT, Disk, Holder, StoredObject
 from sampan.docker.info_view import EngineFacts
 from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.parts import HasBuilds, HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
@@ -21,7 +21,6 @@ from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Host
 from sampan.resource.snapshot import SnapshotUsage
-from sampan.resource.storage import Disk
 from sampan.resource.volume import Volume
 from sampan.service.set_aside import read_set_aside
 

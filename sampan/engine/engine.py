@@ -120,7 +120,7 @@ class Engine(Services):
         """
         from sampan.engine import archives
 
-        return archives.save(self.images, images, platform)
+        return archives.save(self, images, platform)
 
     def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> "AsyncGenerator[Progress, None]":
         """Load the images of an archive, plain or packed; each ends in a ``Loaded``.

@@ -6,12 +6,13 @@ if TYPE_CHECKING:  # what a command line never calls need not be imported
     from collections.abc import AsyncGenerator, Sequence
 
     from sampan.build.protocols import Builder
+    from sampan.disk import Disk
     from sampan.resource.container import ContainerDetails
     from sampan.resource.image import ImageDetails
     from sampan.resource.listing import Filters, Page, Selection
     from sampan.resource.protocols import Containers, Events, Volumes
     from sampan.resource.snapshot import DriversReport, SnapshotUsage
-    from sampan.resource.storage import Differ, Disk, Images, Layers, Snapshots
+    from sampan.resource.storage import Differ, Images, Layers, Snapshots
 
 
 class ImageLookup(Protocol):

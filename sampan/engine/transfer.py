@@ -1,18 +1,23 @@
-"""Images from and to registries: fetch, unpack layer by layer as they arrive, name last; push; and search."""
+"""Images from and to registries: fetch, unpack layer by layer as they arrive, name last; push; and search.
+
+A large step of a build becomes a stored layer at once, and a blob when somebody needs one: before an image's content
+goes elsewhere, it is completed.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Final, Protocol
 
 from sampan.docker.filters import check_known, truth
 from sampan.engine import publish
-from sampan.engine.parts import HasEvents, HasImages, HasLayers, ImageLookup
+from sampan.engine.parts import HasDiffer, HasEvents, HasImages, HasLayers, ImageLookup
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, SampanError, UnavailableError
+from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.resource.image import Credentials, Imported, Layer, SearchResult
+from sampan.resource.image import Credentials, ImageDetails, Imported, Layer, SearchResult
 from sampan.resource.storage import Images, Layers
 from sampan.resource.transfer import FetchPhase, FetchProgress, FetchResolved, FetchStep, Pushed, PushProgress
 
@@ -76,7 +81,11 @@ class Transferring(HasImages, HasLayers, HasEvents, Protocol):
     """What images are brought to, and those who are told."""
 
 
-class Pushing(HasImages, HasEvents, Protocol):
+class Completing(HasImages, HasDiffer, Protocol):
+    """What images are made of, and what makes blobs of layers."""
+
+
+class Pushing(Completing, HasEvents, Protocol):
     """What images are pushed from, and those who are told."""
 
 
@@ -163,6 +172,7 @@ async def push(
     if parse_reference(reference).digest is not None:  # only the builder pushes by digest
         raise InvalidArgumentError("cannot push a digest reference")
     wanted = wanted_platform(platform) if platform else None
+    await complete_named(services, [str(parse_reference(reference).with_default_tag())])
     pushed = False
     async with aclosing(services.images.push(reference, credentials, wanted)) as steps:
         async for step in steps:
@@ -171,6 +181,65 @@ async def push(
     if pushed:
         name = parse_reference(reference).with_default_tag().familiar
         await publish.image(services.events, "push", name, name)
+
+
+async def complete(services: Completing, image: ImageDetails) -> None:
+    """Give an image the blobs that it lacks; it has no deferred layer then. Safe to repeat.
+
+    The snapshotter packs the layers, and compares each tar with its diff ID; imaged gives the image a manifest that
+    names the blobs. A kill in between leaves a lease that ends by itself, and an image that is as it was.
+
+    Raises:
+        NotFoundError: it was removed meanwhile, or the snapshotter has lost a layer.
+        DataLossError: a stored layer is not what it was.
+        ResourceExhaustedError: the disk is full.
+    """
+    if not image.deferred:
+        return
+    deferred = tuple(dict.fromkeys(image.deferred))
+    known = await services.images.forms(deferred)
+    try:
+        await _complete(services, image, deferred, known)
+    except NotFoundError:
+        if not known:
+            raise
+        await _complete(services, image, deferred, ())  # a blob went with the image that had it
+
+
+async def _complete(
+    services: Completing, image: ImageDetails, deferred: Collection[Digest], known: Sequence[Layer]
+) -> None:
+    forms = {layer.diff_id: layer for layer in known}
+    async with services.images.kept() as lease:
+        for diff_id in deferred:
+            if diff_id not in forms:
+                forms[diff_id] = Layer(await services.differ.pack(diff_id, lease), diff_id)
+        await services.images.complete(image.id, tuple(forms.values()), lease)
+
+
+async def complete_named(services: Completing, names: Iterable[str]) -> None:
+    """Complete the images that names or IDs stand for, a repository's for all its tags; one that is not there is none.
+
+    Raises as ``complete``.
+    """
+    for name in names:
+        for image in await _named(services.images, name):
+            await complete(services, image)
+
+
+async def _named(images: Images, name: str) -> Sequence[ImageDetails]:
+    found = []
+    with suppress(NotFoundError, InvalidArgumentError):
+        found.append(await images.get(name))
+    with suppress(InvalidArgumentError):
+        reference = parse_reference(name)
+        if reference.tag is None and reference.digest is None:
+            found += [
+                image
+                for image in await images.list(brief=True)
+                if image.deferred and any(parse_reference(tag).name == reference.name for tag in image.repo_tags)
+            ]
+    return list({image.id: image for image in found}.values())
 
 
 async def local_tags(images: ImageLookup, repository: Reference) -> list[Reference]:

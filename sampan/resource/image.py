@@ -94,6 +94,7 @@ class ImageDetails:
     parent: str = ""  # image ID that it was made from, if it was here
     docker_version: str = ""
     manifests: tuple[ImageManifest, ...] = ()  # what its index leads to, if that was asked for
+    deferred: tuple[Digest, ...] = ()  # diff IDs of layers of which there is no blob yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,11 @@ All methods raise ``SampanError``. Closing an iterator (``contextlib.aclosing``)
 slowly slows the other side down. Consumers declare narrower protocols of their own.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sampan.check import Finding, Means, Outcome, Step
-from sampan.disk import Collected, Root, StoredObject
+from sampan.disk import Root
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -209,7 +208,12 @@ class Differ(Protocol):
         """
 
     async def freeze(
-        self, key: str, exclude: Sequence[str], lease: str = "", rewrite_timestamp: int | None = None
+        self,
+        key: str,
+        exclude: Sequence[str],
+        lease: str = "",
+        rewrite_timestamp: int | None = None,
+        defer_bytes: int = 0,
     ) -> NewLayer | None:
         """Make what active snapshot ``key``, which nothing may have mounted, changes a stored layer and a blob.
 
@@ -217,6 +221,9 @@ class Differ(Protocol):
         image, or a lease that names it: put that before ``stack``. The snapshot is gone afterwards. None if nothing
         differs: then there is only a snapshot less. ``exclude`` and ``lease`` are as for ``layer_of``; no file is newer
         than ``rewrite_timestamp``, in seconds since the epoch, in the blob and in the stored layer.
+
+        What takes ``defer_bytes`` on disk, if not 0, becomes a stored layer alone, whose blob ``pack`` makes: its
+        descriptor is that of its tar.
 
         Safe to repeat after a lost reply, for an hour. When it fails, the snapshot is still there, perhaps without what
         is in ``exclude`` and with its times rewritten.
@@ -226,6 +233,13 @@ class Differ(Protocol):
             ConflictError: it is not active.
             ResourceExhaustedError: the disk is full.
             UnavailableError: the content store does not answer, the lease is over, or the process working on it died.
+        """
+
+    async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
+        """Write the blob of a stored layer, as ``freeze`` would have made it, to the content store. Safe to repeat.
+
+        Raises as ``freeze``, NotFoundError if the layer is not stored, and DataLossError if what is stored does not
+        come to ``diff_id``, as what was unpacked of another program's tar may not.
         """
 
     def export(self, key: str) -> AsyncGenerator[bytes, None]:
@@ -252,9 +266,27 @@ class Images(Protocol):
         """
 
     async def create(
-        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+        self,
+        reference: str,
+        target: Descriptor,
+        lease: str,
+        platform: Platform | None = None,
+        parent: str = "",
+        deferred: Collection[Digest] = (),
     ) -> NamedImage:
-        """Name what is here, or make a dangling image of it without a reference, and end its lease."""
+        """Name what is here, or make a dangling image of it without a reference, and end its lease.
+
+        Of the layers ``deferred``, diff IDs, which the snapshotter has, the manifest names tars that need not be here.
+        """
+
+    async def complete(self, image: str, layers: Sequence[Layer], lease: str) -> None:
+        """Have an image's names lead to a manifest with blobs of its deferred layers, and end the blobs' lease.
+
+        Safe to repeat. NotFoundError: no such image or blob. InvalidArgumentError: a deferred layer is not among them.
+        """
+
+    async def forms(self, diff_ids: Sequence[Digest]) -> Sequence[Layer]:
+        """Return the blobs of those of the layers that an image has one of: of several the smallest."""
 
     async def release(self, lease: str, *, abandon: bool = False) -> None:
         """End a lease, or leave what it holds to the next fetch of the same. Waits for the service to be there."""
@@ -364,33 +396,5 @@ class Leases(Protocol):
     async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
         """End leases, and remove the blobs that nothing else keeps. That one is not there is as good.
 
-        What it returns for ``Layers.unstack`` is for the caller to pass on; otherwise a pass of garbage collection
-        finds it.
-        """
-
-
-class Disk(Protocol):
-    """What a service has on disk."""
-
-    def objects(self) -> AsyncGenerator[Sequence[StoredObject], None]:
-        """Yield all of it, some at a time, with who holds it."""
-
-    async def collect(self, *, leftovers: bool = False) -> Collected:
-        """Remove what nothing needs; ``leftovers``: and what broken downloads left. UnimplementedError."""
-
-
-class Check(Protocol):
-    """What is wrong with what a service keeps."""
-
-    def check(self, *, quick: bool = False) -> AsyncGenerator[Step, None]:
-        """Yield how far it is, and findings; ``quick`` reads no content."""
-
-    async def repair(self, finding: Finding, means: Means) -> Outcome:
-        """Repair what ``finding`` names. Raises: it cannot be done now."""
-
-    async def restored(self, deadline_s: float) -> str:
-        """Wait until a service that begins anew serves again; return what became of its database.
-
-        Raises:
-            UnavailableError: it does not serve by the deadline.
+        What it returns is for ``Layers.unstack``; otherwise a pass of garbage collection finds it.
         """

@@ -55,8 +55,10 @@ REMOVE_VOLUME: Final = Repeatable(f"{_RUNTIME}.Volumes/Remove", NotFoundError)
 INFO: Final = Repeatable(f"{_RUNTIME}.Host/Info")
 GET_IMAGE: Final = Repeatable("sampan.image.v1.Images/Get")
 LIST_IMAGES: Final = Repeatable("sampan.image.v1.Images/List")
+FORMS: Final = Repeatable("sampan.image.v1.Images/Forms")
 PUT_LEASE: Final = Repeatable("sampan.image.v1.Leases/Put")
 STACK: Final = Repeatable("sampan.snapshot.v1.Layers/Stack")
+PACK: Final = Repeatable("sampan.snapshot.v1.Layers/Pack")
 FREEZE: Final = Repeatable("sampan.snapshot.v1.Layers/Freeze")  # what a key became is kept for who asks again
 STAT_SNAPSHOT: Final = Repeatable(f"{_SNAPSHOTS}/Stat")
 MOUNTS: Final = Repeatable(f"{_SNAPSHOTS}/Mounts")
@@ -71,8 +73,8 @@ REPEATABLE: Final = (
     GET_CONTAINER, LIST_CONTAINERS, TOP, UPDATE, RESIZE, STOP, REMOVE_CONTAINER, STAT, GET_EXEC, RESIZE_EXEC,
     REOPEN_LOG, SAMPLES, KILL_EXEC,
     GET_NETWORK, LIST_NETWORKS, REMOVE_NETWORK, CREATE_VOLUME, GET_VOLUME, LIST_VOLUMES, REMOVE_VOLUME, INFO,
-    GET_IMAGE, LIST_IMAGES, PUT_LEASE, STACK, FREEZE, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS, REMOVE_SNAPSHOT,
-    PREPARE_OWN, CHECK,
+    GET_IMAGE, LIST_IMAGES, FORMS, PUT_LEASE, STACK, FREEZE, PACK, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS,
+    REMOVE_SNAPSHOT, PREPARE_OWN, CHECK,
 )  # fmt: skip
 
 

@@ -88,6 +88,7 @@ class Settings:
 
     max_parallelism: int = 0  # processes of steps at the same time; 0: twice the processors, four at least
     bounds: Bounds | None = None  # of the build cache; None: nothing is pruned by itself
+    defer_bytes: int = 0  # layers of that size get a blob when somebody needs one; 0: all get one at once
 
 
 # Says when records of the cache were made, by their IDs: see ``Results``.
@@ -137,7 +138,7 @@ async def assemble(
     await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:  # closes in reverse: builds first, rows last
         keeper = LeaseKeeper(engine.leases, engine.layers)
-        freezes = Freezes(engine)
+        freezes = Freezes(engine, settings.defer_bytes)
         trees = SnapshotTrees(engine, freezes)
         stack.push_async_callback(trees.close)
         workers = Workers(scratch)

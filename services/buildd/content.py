@@ -1,6 +1,6 @@
 """What builds ask of the stores of content and images, and how blobs get there."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.content import Action, Blob, WriteReply, WriteStep
-from sampan.resource.image import Credentials, NamedImage
+from sampan.resource.image import Credentials, Layer, NamedImage
 from sampan.resource.transfer import PushProgress
 
 
@@ -46,9 +46,21 @@ class Images(Protocol):
         """Keep a new lease within; yields its ID."""
 
     async def create(
-        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+        self,
+        reference: str,
+        target: Descriptor,
+        lease: str,
+        platform: Platform | None = None,
+        parent: str = "",
+        deferred: Collection[Digest] = (),
     ) -> NamedImage:
-        """Name what is here, or make a dangling image of it without a reference, and end its lease."""
+        """Name what is here, or make a dangling image of it without a reference, and end its lease.
+
+        Of the layers ``deferred``, diff IDs, there need be no blob.
+        """
+
+    async def forms(self, diff_ids: Sequence[Digest]) -> Sequence[Layer]:
+        """Return the blobs of those of the layers that an image has one of."""
 
     async def tag(self, image: str, reference: str) -> None:
         """Add a name."""

@@ -42,8 +42,10 @@ class Storage(Protocol):
 class Freezes:
     """All of them, by the keys of their snapshots."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, defer_bytes: int = 0) -> None:
+        """Blobs of layers of ``defer_bytes`` are not made yet; 0: all are made at once."""
         self._storage = storage
+        self._defer_bytes = defer_bytes
         self._expected: dict[str, asyncio.Task[None]] = {}  # makes the lease
         self._made: dict[str, Digest] = {}  # diff IDs of what no record keeps yet
         self._left: set[str] = set()  # could not be given up
@@ -75,9 +77,9 @@ class Freezes:
         await asyncio.shield(self._expected[key])
         freeze = self._storage.differ.freeze
         try:
-            layer = await freeze(key, (), _PREFIX + key)
+            layer = await freeze(key, (), _PREFIX + key, None, self._defer_bytes)
         except UnavailableError:  # the content store went away under it: what was done of it can be done again
-            layer = await freeze(key, (), _PREFIX + key)
+            layer = await freeze(key, (), _PREFIX + key, None, self._defer_bytes)
         del self._expected[key]
         if layer is None:
             self._start(self._end_leases([key]), "end the lease of a freeze")
@@ -120,7 +122,7 @@ class Freezes:
 
     async def _find(self, key: str) -> Digest | None:
         try:
-            layer = await self._storage.differ.freeze(key, (), _PREFIX + key)
+            layer = await self._storage.differ.freeze(key, (), _PREFIX + key, None, self._defer_bytes)
         except NotFoundError:
             return None
         return None if layer is None else layer.diff_id

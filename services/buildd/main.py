@@ -54,6 +54,7 @@ class Config(ServiceConfig):
     cache_reserved_bytes: int = option(0, "bytes of build cache that stay in any case; 0: by the disk's size")
     cache_max_bytes: int = option(0, "most bytes of build cache; 0: by the disk's size")
     cache_min_free_bytes: int = option(0, "bytes of the disk that the build cache leaves free; 0: by its size")
+    defer_bytes: int = option(16 << 20, "bytes from which on a layer's blob is made when it is needed; 0: at once")
 
 
 async def build(service: Service[Config]) -> None:
@@ -95,6 +96,7 @@ async def _build(service: Service[Config]) -> None:
     settings = Settings(
         config.max_parallelism,
         Bounds(config.cache_reserved_bytes, config.cache_max_bytes, config.cache_min_free_bytes),
+        config.defer_bytes,
     )
     parts = await stack.enter_async_context(
         assemble(
@@ -111,7 +113,7 @@ async def _build(service: Service[Config]) -> None:
     )
     driver = (await engine.layers.drivers()).driver
     bridge = await engine.runtime.networks.get(BRIDGE)
-    layers = LayerConverter(content, parts.files, data / "converted")
+    layers = LayerConverter(content, engine, parts.files, data / "converted")
     await layers.recover()
     front = Front(sessions)
     worker = describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable)

@@ -132,8 +132,8 @@ class Tree:
     """Files as layers, base first; no layers: the empty tree.
 
     The layers' diff IDs identify the files: a step's cache key is made of its operation and of its inputs' diff IDs, so
-    a step that was run again to the same effect invalidates nothing after it. Every layer is in the content store and
-    stored by the snapshotter, or can be brought there by ``Trees.ready``.
+    a step that was run again to the same effect invalidates nothing after it. Every layer is in the content store,
+    unless it is deferred, and stored by the snapshotter, or can be brought there by ``Trees.ready``.
     """
 
     layers: tuple[Layer, ...] = ()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from buildd.deferred import as_tar, deferred, is_only_copy
 from buildd.freezes import Freezes
 from buildd.protocol import Tree
 from sampan.errors import NotFoundError, SampanError, ServiceGoneError
@@ -62,7 +63,10 @@ class ActiveTree:
         base = self._base
         if layer is None:
             return replace(base, unchanged=(*base.unchanged, len(base.layers)))
-        return replace(base, layers=(*base.layers, Layer(layer.descriptor, layer.diff_id)))
+        made = Layer(layer.descriptor, layer.diff_id)
+        if layer.descriptor.digest == layer.diff_id:
+            made = deferred(made)
+        return replace(base, layers=(*base.layers, made))
 
 
 class SnapshotTrees:
@@ -93,10 +97,13 @@ class SnapshotTrees:
         self._freezes.recorded(trees)
 
     async def ready(self, tree: Tree) -> str:
-        """See ``protocol.Trees``. A stack that was ready once costs nothing."""
+        """See ``protocol.Trees``. A stack that was ready once costs nothing, unless nothing brings its layer back."""
         if not tree.layers:
             return ""
         chain = chain_ids(layer.diff_id for layer in tree.layers)[-1]
+        if is_only_copy(tree):
+            await self._stack(tree, chain)
+            return chain
         if chain in self._ready:
             self._ready.move_to_end(chain)
             return chain
@@ -201,9 +208,10 @@ class SnapshotTrees:
     async def _stack(self, tree: Tree, chain: str) -> None:
         diff_ids = [layer.diff_id for layer in tree.layers]
         layers = self._storage.layers
-        with suppress(NotFoundError):
-            await self._storage.snapshots.stat(chain)
-            return
+        if not is_only_copy(tree):
+            with suppress(NotFoundError):
+                await self._storage.snapshots.stat(chain)
+                return
         with suppress(NotFoundError):  # a layer is not stored
             await layers.stack(diff_ids)
             return
@@ -218,7 +226,7 @@ class SnapshotTrees:
 
 
 async def _apply(layers: Layers, layer: Layer, turns: asyncio.Semaphore) -> None:
-    async with turns, aclosing(layers.apply(layer.descriptor, layer.diff_id)) as steps:
+    async with turns, aclosing(layers.apply(as_tar(layer).descriptor, layer.diff_id)) as steps:
         async for _ in steps:
             pass
 

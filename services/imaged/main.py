@@ -19,6 +19,7 @@ from imaged.content.partial import Partials
 from imaged.gc.collector import ContentCollector
 from imaged.gc.usage import ContentUsage
 from imaged.images.commit import Committer
+from imaged.images.deferred import Completer
 from imaged.images.names import Images
 from imaged.metrics import PullMetrics
 from imaged.push.metrics import PushMetrics
@@ -147,6 +148,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         Loader(store, content, ingests, leases),
         Committer(images, store, content, leases),
         Lookup(sources, endpoints, transport),
+        Completer(store, content),
     )
     repairer = Repairer(store, content, leases, sources, downloads)
     service.checkers.append(ContentCheck(store, content, repairer))

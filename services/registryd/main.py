@@ -83,7 +83,10 @@ async def build(service: Service[RegistryConfig]) -> None:
         ) from None
     await stack.enter_async_context(upkeep)
 
-    engine = EngineImages(ImagesClient(channel), contents, own_names(address, config.names) | set(config.expose))
+    snapshotter = open_channel(layout.socket("snapshotter"))
+    stack.push_async_callback(snapshotter.close)
+    catalog = ImagesClient(channel, snapshotter)
+    engine = EngineImages(catalog, contents, own_names(address, config.names) | set(config.expose))
     blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns, roots)
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes, visits)

@@ -76,3 +76,12 @@ class Catalog(Protocol):
 
     async def images(self) -> tuple[EngineImage, ...]:
         """Return all of them."""
+
+    async def complete(self, image: str) -> None:
+        """Have blobs made of those layers of an image, by its ID, that have none; it has another manifest then.
+
+        Raises:
+            NotFoundError: it is not there any more.
+            DataLossError: a layer is not what it was.
+            UnavailableError: the engine does not answer.
+        """

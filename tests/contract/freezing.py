@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import ConflictError, NotFoundError, UnavailableError
+from sampan.errors import ConflictError, DataLossError, NotFoundError, UnavailableError
+from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import NewLayer
 from sampan.resource.storage import Differ
@@ -257,6 +258,69 @@ class FreezeContract:
         answers = await asyncio.gather(*(parts.differ.freeze("step", ()) for _ in range(4)))
         assert answers[0] is not None
         assert set(answers) == {answers[0]}
+
+    async def test_a_large_layer_gets_its_blob_when_somebody_wants_one(self, kit: Kit, parts: Parts) -> None:
+        base, chain = await self.lower(kit)
+        for key in ("now", "later"):
+            with shown(await parts.snapshots.prepare(key, chain, {})) as root:
+                meddle(root)
+                for path in (root, *_below(root)):
+                    os.utime(path, ns=(0, 10**18 + 1), follow_symlinks=False)
+        at_once = await parts.differ.freeze("now", EXCLUDED, defer_bytes=1 << 40)
+        assert at_once is not None
+        assert Digest.of(gzip.decompress(parts.content.blobs.pop(at_once.descriptor.digest))) == at_once.diff_id
+        before = dict(parts.content.blobs)
+        later = await parts.differ.freeze("later", EXCLUDED, defer_bytes=1)
+        assert later is not None
+        assert later.diff_id == at_once.diff_id
+        if (await parts.layers.drivers()).driver == "native":
+            assert later == at_once  # whose layers are unpacked of their blobs
+        else:
+            packed_bytes = later.descriptor.size
+            assert later.descriptor == Descriptor(OCI_LAYER, later.diff_id, packed_bytes)
+            assert (parts.content.blobs, parts.content.taken) == (before, {})
+            assert await parts.differ.freeze("later", EXCLUDED) == later
+            assert await parts.differ.pack(later.diff_id) == at_once.descriptor
+            assert len(gzip.decompress(parts.content.blobs[at_once.descriptor.digest])) == packed_bytes
+            assert parts.content.labels[at_once.descriptor.digest] == {"containerd.io/uncompressed": later.diff_id}
+        with shown(await parts.snapshots.view("look", await parts.layers.stack([base, later.diff_id]), {})) as root:
+            assert (root / "new/file").stat().st_nlink == 3
+            assert not (root / "gone").exists()
+
+    async def test_nothing_large_is_nothing(self, kit: Kit, parts: Parts) -> None:
+        _, chain = await self.lower(kit)
+        with shown(await parts.snapshots.prepare("step", chain, {})) as root:
+            (root / "proc").mkdir()
+            (root / "proc/inside").write_text("left out")
+        assert await parts.differ.freeze("step", EXCLUDED, defer_bytes=1) is None
+        assert await parts.snapshots.list(["name==step"]) == []
+
+    async def test_no_blob_is_made_of_a_layer_that_is_not_what_it_was(self, kit: Kit, parts: Parts) -> None:
+        _, chain = await self.lower(kit)
+        with shown(await parts.snapshots.prepare("step", chain, {})) as root:
+            (root / "new").write_text("1")
+        layer = await parts.differ.freeze("step", (), defer_bytes=1)
+        assert layer is not None
+        before = set(parts.content.blobs)
+        if (await parts.layers.drivers()).driver != "native":
+            (stored,) = [path for path in parts.disk.layers.iterdir() if (path / "new").exists()]
+            (stored / "new").write_text("2")
+            with pytest.raises(DataLossError, match=f"no blob can be made of layer {layer.diff_id}"):
+                await parts.differ.pack(layer.diff_id)
+        with pytest.raises(NotFoundError, match="is not stored"):
+            await parts.differ.pack(Digest.of(b"missing"))
+        assert (set(parts.content.blobs), parts.content.taken) == (before, {})
+
+    async def test_packing_waits_for_a_content_store_that_goes_away(self, kit: Kit, parts: Parts) -> None:
+        _, chain = await self.lower(kit)
+        with shown(await parts.snapshots.prepare("step", chain, {})) as root:
+            (root / "new").write_text("1" * (1 << 20))
+        layer = await parts.differ.freeze("step", (), defer_bytes=1)
+        assert layer is not None
+        parts.content.goes_away = 1
+        made = await parts.differ.pack(layer.diff_id)
+        assert Digest.of(gzip.decompress(parts.content.blobs[made.digest])) == layer.diff_id
+        assert parts.content.taken == {}
 
     async def test_a_layer_of_more_files_than_are_synced_one_by_one(self, kit: Kit, parts: Parts) -> None:
         base, chain = await self.lower(kit)

@@ -2,11 +2,10 @@
 
 import pytest
 
-from sampan.check import KINDS, Amount, Finding, Means
-from sampan.disk import ORPHAN, StoredObject
+from sampan.check import KINDS, Amount, Check, Finding, Means
+from sampan.disk import ORPHAN, Disk, StoredObject
 from sampan.errors import InvalidArgumentError
 from sampan.resource.protocols import Host
-from sampan.resource.storage import Check, Disk
 
 
 class HostContract:

@@ -16,6 +16,7 @@ from imaged.check.repair import Repairer
 from imaged.gc.collector import ContentCollector
 from imaged.gc.usage import ContentUsage
 from imaged.images.commit import Committer
+from imaged.images.deferred import Completer
 from imaged.push.metrics import PushMetrics
 from imaged.push.push import Pusher, UploadMeans
 from imaged.registry.auth import Tokens
@@ -29,14 +30,13 @@ from registryd.wire.client import ImagesClient as CatalogClient
 from sampan.api.check.v1.check_pb2_grpc import add_CheckServicer_to_server
 from sampan.api.disk.v1.disk_pb2_grpc import add_DiskServicer_to_server
 from sampan.api.image.v1.images_pb2_grpc import add_ImagesServicer_to_server
-from sampan.check import BLOB_ORPHAN, Finding
+from sampan.check import BLOB_ORPHAN, Check, Finding
 from sampan.client.images import ImagesClient
 from sampan.client.maintenance import CheckClient, DiskClient
-from sampan.disk import IMAGE, Holder, StoredObject
+from sampan.disk import IMAGE, Disk, Holder, StoredObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
-from sampan.resource.storage import Check, Disk
 from sampan.service.check_servicer import CheckMetrics, CheckServicer
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.passes import Passes
@@ -87,6 +87,7 @@ def images_servicer(parts: Parts, pusher: Pusher | None = None) -> ImagesService
         Loader(parts.store, parts.content, parts.ingests, parts.leases),
         Committer(parts.images, parts.store, parts.content, parts.leases),
         cast("Lookup", None),
+        Completer(parts.store, parts.content),
     )
     return ImagesServicer(
         parts.images, parts.puller, parts.importer, parts.leases, parts.login, traffic, asyncio.Event()
@@ -129,7 +130,7 @@ class TestCatalogOverGrpc(CatalogContract):
     @pytest.fixture
     async def parts(self, imaged: Parts) -> AsyncIterator[CatalogParts]:
         async with served(lambda server: add_ImagesServicer_to_server(images_servicer(imaged), server)) as channel:
-            yield CatalogParts(CatalogClient(channel), lambda name: add(imaged, name))
+            yield CatalogParts(CatalogClient(channel, channel), lambda name: add(imaged, name))
 
 
 class TestFakeCatalog(CatalogContract):

@@ -12,15 +12,18 @@ from typing import Self
 
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, ServiceGoneError, UnavailableError
 from sampan.oci.chain import chain_ids
-from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.content import LastingLease, RemovedLeases
 from sampan.resource.snapshot import Mount, NewLayer
 from tests.fakes.crashes import Steps
 
 
-def made_of(files: str) -> NewLayer:
-    """Return the layer that a snapshot with these files becomes."""
+def made_of(files: str, *, deferred: bool = False) -> NewLayer:
+    """Return the layer that a snapshot with these files becomes; a deferred one has no blob."""
+    if deferred:
+        diff_id = Digest.of(files.encode())
+        return NewLayer(Descriptor(OCI_LAYER, diff_id, len(files)), diff_id, len(files))
     blob = f"blob of {files}".encode()
     return NewLayer(Descriptor(OCI_LAYER_GZIP, Digest.of(blob), len(blob)), Digest.of(files.encode()), len(files))
 
@@ -88,7 +91,14 @@ class FakeBuildStorage:
         if self.snapshots_here.pop(key, None) is None:
             raise NotFoundError(key)
 
-    async def freeze(self, key: str, exclude: Sequence[str], lease: str = "") -> NewLayer | None:
+    async def freeze(
+        self,
+        key: str,
+        exclude: Sequence[str],
+        lease: str = "",
+        rewrite_timestamp: int | None = None,
+        defer_bytes: int = 0,
+    ) -> NewLayer | None:
         await self.step("freeze")
         if key in self.frozen:
             return self.frozen[key]
@@ -97,8 +107,9 @@ class FakeBuildStorage:
         self.freezing.set()
         await self.may_freeze.wait()
         files = self.snapshots_here[key]
-        layer = made_of(files) if files else None
-        if layer is not None:
+        deferred = 0 < defer_bytes <= len(files)
+        layer = made_of(files, deferred=deferred) if files else None
+        if layer is not None and not deferred:
             self._hold_blob(layer.descriptor.digest, lease)
         if self.gone:
             self.gone -= 1

@@ -9,7 +9,7 @@ from sampan.errors import InvalidArgumentError
 
 @dataclass(slots=True)
 class FakeCheck:
-    """Satisfies ``resource.storage.Check``, and ``sampan.check.Checker``: finds what a test says is wrong."""
+    """Satisfies ``sampan.check.Check``, and ``sampan.check.Checker``: finds what a test says is wrong."""
 
     wrong: list[Finding] = field(default_factory=list)
     kinds: tuple[str, ...] = KINDS

@@ -196,6 +196,26 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.leases.discard(request.lease)
         return images_pb2.CreateResponse(image=self.add(found), existed=existed)
 
+    async def Forms(self, request: images_pb2.FormsRequest, context: Any) -> images_pb2.FormsResponse:
+        known = {
+            layer.diff_id: layer
+            for one in self.images.values()
+            for layer in one.layers
+            if layer.diff_id in request.diff_ids and layer.diff_id not in one.deferred
+        }
+        return images_pb2.FormsResponse(layers=known.values())
+
+    async def Complete(self, request: images_pb2.CompleteRequest, context: Any) -> images_pb2.CompleteResponse:
+        found = self.find(request.image)
+        made = {layer.diff_id: layer for layer in request.layers}
+        if set(found.deferred) - made.keys():
+            raise InvalidArgumentError(f"image {found.id} is not complete")
+        for layer in found.layers:
+            if layer.diff_id in found.deferred:
+                layer.CopyFrom(made[layer.diff_id])
+        found.ClearField("deferred")
+        return images_pb2.CompleteResponse()
+
     async def Keep(
         self, request_iterator: AsyncIterator[images_pb2.KeepRequest], context: Any
     ) -> AsyncIterator[images_pb2.KeepResponse]:
@@ -322,6 +342,7 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
     _all_stuck: asyncio.Event = field(default_factory=asyncio.Event)
     _stuck_now: set[str] = field(default_factory=set)
     added: list[str] = field(default_factory=lambda: ["/etc/new"])  # in every container
+    packed: list[str] = field(default_factory=list)
 
     async def Apply(
         self, request: layers_pb2.ApplyLayerRequest, context: Any
@@ -359,6 +380,13 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         chain = chain_ids(Digest(diff_id) for diff_id in request.diff_ids)
         self.chains.update(chain)
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
+
+    async def Pack(self, request: layers_pb2.PackRequest, context: Any) -> layers_pb2.PackResponse:
+        if request.diff_id not in self.applied:
+            raise NotFoundError(f"layer {request.diff_id} is not stored")
+        self.packed.append(request.diff_id)
+        digest = Digest.of(f"blob of {request.diff_id}".encode())
+        return layers_pb2.PackResponse(descriptor=types_pb2.Descriptor(digest=digest, size=LAYER_BYTES))
 
     async def Unstack(
         self, requests: AsyncIterator[layers_pb2.UnstackRequest], context: Any

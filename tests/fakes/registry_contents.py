@@ -105,6 +105,7 @@ class FakeCatalog:
 
     listed: tuple[EngineImage, ...] = ()
     asked: int = 0
+    becomes: dict[str, EngineImage] = field(default_factory=dict)  # what images are when they are completed, by ID
 
     def add(self, name: Reference, target: Descriptor, contents: Mapping[Digest, int]) -> None:
         """Have an image of one platform."""
@@ -113,3 +114,8 @@ class FakeCatalog:
     async def images(self) -> tuple[EngineImage, ...]:
         self.asked += 1
         return self.listed
+
+    async def complete(self, image: str) -> None:
+        if image not in {each.id for each in self.listed}:
+            raise NotFoundError(f"No such image: {image}")
+        self.listed = tuple(self.becomes.get(each.id, each) if each.id == image else each for each in self.listed)

@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-_SHARED = ("sampan/resource/protocols.py", "sampan/resource/storage.py", "sampan/build/protocols.py")
+_SHARED = (
+    "sampan/resource/protocols.py",
+    "sampan/resource/storage.py",
+    "sampan/check.py",
+    "sampan/disk.py",
+    "sampan/build/protocols.py",
+)
 
 # What has no fake: tests work with the real one, and that is as quick.
 WITHOUT_FAKE = {
@@ -21,6 +27,8 @@ WITHOUT_FAKE = {
 }
 # What has no suite, and why.
 WITHOUT_SUITE = {
+    "sampan.check.Checker": "what stands behind Check in a service: the suite of Check runs on it",
+    "sampan.disk.Collector": "likewise behind Disk",
     "buildd.build.protocol.Graphs": "keeps protobuf out of build/: a pure function each way, which tests use as it is",
     "buildd.build.protocol.Gateway": "what a build offers to its client: it works in memory, and tests use it as it is",
 }

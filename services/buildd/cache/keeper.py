@@ -6,6 +6,7 @@ A lease has its record's ID behind a prefix, so that the cache never takes the b
 from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
+from buildd.deferred import is_deferred
 from sampan.errors import SampanError
 from sampan.log import log
 from sampan.resource.content import LastingLease
@@ -42,7 +43,7 @@ class LeaseKeeper:
 
     async def keep(self, id: str, layers: Sequence[Layer]) -> None:
         """See ``Keeper``."""
-        digests = tuple(each.descriptor.digest for each in layers)
+        digests = tuple(each.descriptor.digest for each in layers if not is_deferred(each))
         await self._leases.put(LastingLease(_PREFIX + id, OWNER, digests, tuple(each.diff_id for each in layers)))
 
     async def release(self, ids: Sequence[str]) -> None:

@@ -80,6 +80,12 @@ class ExportAttributes:
     inline_attestations: bool | None = None  # those too that are for images alone; None: as the exporter does
     annotations: tuple[Annotation, ...] = field(default=())
 
+    @property
+    def may_defer(self) -> bool:
+        """Whether nobody needs blobs of all layers now: the image stays here, and no name has its digest."""
+        by_digest = self.push_by_digest or self.name_canonical or bool(self.dangling_prefix)
+        return self.store and not self.push and not by_digest
+
     def annotations_on(self, place: str, platform: Platform | None = None) -> Mapping[str, str]:
         """Return what is put on something; ``platform`` is the image's."""
         return {

@@ -81,7 +81,9 @@ class BuildExporters:
             inline = export.type == "image" or attributes.push
         async with self._images.kept() as lease:
             context.status("exporting layers")
-            image = await self._assembler.assemble(result, attributes, inline_cache, lease, inline=inline)
+            image = await self._assembler.assemble(
+                result, attributes, inline_cache, lease, inline=inline, defer=attributes.may_defer
+            )
             context.status("exporting layers", done=True)
             if attributes.rewrite_timestamp and epoch_of(result, attributes) is None:
                 context.log(b"rewrite-timestamp is specified, but no source-date-epoch was found\n", 2)
@@ -95,7 +97,7 @@ class BuildExporters:
             dangling = f"{attributes.dangling_prefix}@{image.target.digest}"
             if attributes.dangling_prefix and not (names and attributes.dangling_only):
                 names, targets = (*names, dangling), (*targets, dangling)
-            await self._images.create(targets[0] if targets else "", image.target, lease)
+            await self._images.create(targets[0] if targets else "", image.target, lease, deferred=image.deferred)
             context.status(said, done=True)
         for number, name in enumerate(targets):
             if number:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from buildd.content import Content, put
+from buildd.deferred import as_tar, is_deferred
 from buildd.exporters.attestations import (
     ARTIFACT,
     EMPTY_CONFIG,
@@ -30,6 +31,7 @@ from buildd.protocol import FileWorker, Tree, Trees
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
 from sampan.oci.manifest_document import AnnotatedLayer, Entry, render_index, render_manifest
 from sampan.oci.platform import Platform, host_platform
@@ -66,6 +68,12 @@ class AssembledImage:
     # All of them, the target included: what refers to others comes after them.
     documents: Mapping[Descriptor, bytes] = field(default_factory=dict, repr=False)
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the target, where something refers to it
+
+    @property
+    def deferred(self) -> frozenset[Digest]:
+        """Diff IDs of layers that have no blob yet."""
+        layers = (layer for image in self.images for layer in image.tree.layers)
+        return frozenset(layer.diff_id for layer in layers if is_deferred(layer))
 
     @property
     def layers(self) -> tuple[Descriptor, ...]:
@@ -113,10 +121,12 @@ class ImageAssembler:
         lease: str,
         *,
         inline: bool = False,
+        defer: bool = False,
     ) -> AssembledImage:
         """Store what the image consists of, beside its layers, which are there.
 
-        ``inline`` makes an index for attestations that are for images alone, too.
+        ``inline`` makes an index for attestations that are for images alone, too. With ``defer``, deferred layers of an
+        image that is a manifest alone stay so.
 
         Raises:
             InvalidArgumentError: the result's metadata are not what a frontend says.
@@ -124,17 +134,19 @@ class ImageAssembler:
         """
         documents = _Documents(self._content, lease)
         platforms = platforms_of(result)
-        images = [
-            await self._image(key, platform, result, attributes, inline_cache.get(key, b""), documents)
-            for key, platform in platforms
-        ]
-        several = len(images) > 1 or any(result.outputs.keys() - {""})
+        several = len(platforms) > 1 or any(result.outputs.keys() - {""})
         # An index that is there anyway has all attestations; one is made for those alone that ask for it.
         attested = [
             [each for each in result.attestations.get(key, ()) if several or inline or not each.inline_only]
             for key, _ in platforms
         ]
-        if not several and not any(attested) and not attributes.annotations_on("index"):
+        alone = not several and not any(attested) and not attributes.annotations_on("index")
+        attributes = replace(attributes, layers=replace(attributes.layers, defer=defer and alone))
+        images = [
+            await self._image(key, platform, result, attributes, inline_cache.get(key, b""), documents)
+            for key, platform in platforms
+        ]
+        if alone:
             (image,) = images
             annotations = attributes.annotations_on("manifest-descriptor", image.platform)
             return AssembledImage(image.manifest, (image,), documents.put, annotations)
@@ -199,10 +211,8 @@ class ImageAssembler:
         times = Times(self._now_ns(), result.made_ns, epoch_s, len(base.history))
         finished = finish_config(said, tree, platform, times, inline_cache)
         config = await documents.add(finished, config_type)
-        layers = [
-            Descriptor(_typed(each.descriptor.media_type, attributes), each.descriptor.digest, each.descriptor.size)
-            for each in tree.layers
-        ]
+        blobs = [as_tar(each).descriptor for each in tree.layers]
+        layers = [replace(blob, media_type=_typed(blob.media_type, attributes)) for blob in blobs]
         manifest_type = _typed(media.OCI_MANIFEST, attributes)
         document = render_manifest(config, layers, attributes.annotations_on("manifest", platform), manifest_type)
         manifest = await documents.add(document, manifest_type, [config, *layers])

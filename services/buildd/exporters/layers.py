@@ -1,19 +1,21 @@
-"""Layers in the form that an export asks for: another compression, or without times after a moment.
+"""Layers in the form that an export asks for: as blobs at all, in another compression, without times after a moment.
 
-A layer that was converted once is not again, as long as the content store has what came of it.
+A layer that was converted once is not again, as long as the content store has what came of it. One that is deferred
+gets a blob, unless the export can do without.
 """
 
 import secrets
 import shutil
 from asyncio import to_thread
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from buildd.content import Content, copy_blob
+from buildd.content import Content, Images, copy_blob
+from buildd.deferred import is_deferred
 from buildd.protocol import GZIP, PLAIN, ZSTD, FileWorker, Form, Tree
 from sampan.errors import NotFoundError
 from sampan.oci import descriptor as media
@@ -43,6 +45,7 @@ class Wanted:
     level: int | None = None
     force: bool = False  # other images' layers, too
     latest_ns: int | None = None  # of the times in those layers that no base image has; None: times stay
+    defer: bool = False  # deferred layers may stay so
 
     def form_of(self, layer: Layer, taken: Collection[Digest], base: Collection[Digest]) -> Form | None:
         """Return the form that a layer has to be brought into; None: it stays as it is.
@@ -58,14 +61,34 @@ class Wanted:
         return Form(self.compression, self.level, latest_ns) if ours else Form(now, None, latest_ns)
 
 
+class Packer(Protocol):
+    """Makes blobs of stored layers; see ``sampan.resource.storage.Differ``."""
+
+    async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
+        """Write a layer's blob to the content store, where ``lease`` keeps it. NotFoundError, DataLossError."""
+
+
+class Storage(Protocol):
+    """Where layers are, as ``sampan.client.services.Services`` has it."""
+
+    @property
+    def images(self) -> Images:
+        """Images."""
+
+    @property
+    def differ(self) -> Packer:
+        """What makes blobs of layers."""
+
+
 class LayerConverter:
     """Converts layers in files below ``scratch``, which is its own and is emptied at each start."""
 
-    def __init__(self, content: Content, files: FileWorker, scratch: Path) -> None:
+    def __init__(self, content: Content, storage: Storage, files: FileWorker, scratch: Path) -> None:
         self._content = content
+        self._storage = storage
         self._files = files
         self._scratch = scratch
-        self._known: OrderedDict[tuple[Digest, Form], Layer] = OrderedDict()
+        self._forms: OrderedDict[tuple[Digest, Form], Layer] = OrderedDict()
 
     async def recover(self) -> None:
         """Remove what an earlier life has left."""
@@ -76,31 +99,49 @@ class LayerConverter:
                      lease: str) -> Tree:  # fmt: skip
         """Return a tree whose layers are as an export wants them, all of them in the content store, kept by ``lease``.
 
+        Deferred layers that need not be otherwise stay so, if that is ``wanted``.
+
         Raises:
             NotFoundError: a layer is not there any more.
-            InvalidArgumentError: a layer is damaged.
+            InvalidArgumentError, DataLossError: a layer is damaged.
         """
         layers: list[Layer] = []
+        known = await self._known(tree, lease)
         for layer in tree.layers:
             form = wanted.form_of(layer, taken, base)
+            if is_deferred(layer) and (blob := known.get(layer.diff_id)) is not None:
+                layer, form = blob, wanted.form_of(blob, taken, base)
+            if is_deferred(layer) and (form is not None or not wanted.defer):
+                layer = replace(layer, descriptor=await self._storage.differ.pack(layer.diff_id, lease))
             layers.append(layer if form is None else await self._converted(layer, form, lease))
         return Tree(tuple(layers), tree.unchanged)
 
+    async def _known(self, tree: Tree, lease: str) -> Mapping[Digest, Layer]:
+        """Return blobs of deferred layers that images have got since; ``lease`` keeps them."""
+        deferred = [layer.diff_id for layer in tree.layers if is_deferred(layer)]
+        found = await self._storage.images.forms(deferred) if deferred else ()
+        return {layer.diff_id: layer for layer in found if await self._hold(layer, lease)}
+
+    async def _hold(self, layer: Layer, lease: str) -> bool:
+        """Keep a layer's blob; return whether it is here."""
+        try:
+            await copy_blob(self._content, _Nothing(), layer.descriptor, secrets.token_hex(8), lease=lease)
+        except NotFoundError:
+            return False
+        return True
+
     async def _converted(self, layer: Layer, form: Form, lease: str) -> Layer:
         key = layer.descriptor.digest, form
-        known = self._known.get(key)
+        known = self._forms.get(key)
         if known is not None:
-            try:
-                await copy_blob(self._content, _Nothing(), known.descriptor, secrets.token_hex(8), lease=lease)
-            except NotFoundError:
-                self._known.pop(key, None)
-            else:
-                self._known.move_to_end(key)
+            if await self._hold(known, lease):
+                self._forms.move_to_end(key)
                 return known
+            self._forms.pop(key, None)
         made = await self._convert(layer.descriptor.digest, form, lease)
-        self._known[key] = made
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._forms[key] = made
+        if len(self._forms) > _REMEMBERED:
+            self._forms.popitem(last=False)
         return made
 
     async def _convert(self, digest: Digest, form: Form, lease: str) -> Layer:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from buildd.deferred import as_tar
 from buildd.exporters.protocol import Attestation
 from buildd.llb.ops import Edge, Node, SourceOp
 from buildd.protocol import ImageQuery, Output, ResolvedImage, Result, Tree
@@ -150,7 +151,7 @@ def _layers(
         for index, output in enumerate(several):
             name = named(digests, digest, index)
             if name is not None and isinstance(output, Tree) and output.layers:
-                found[name] = [[descriptor_members(layer.descriptor) for layer in output.layers]]
+                found[name] = [[descriptor_members(as_tar(layer).descriptor) for layer in output.layers]]
     return dict(sorted(found.items()))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from buildd.cache.model import About, Found, RecordType
+from buildd.deferred import is_only_copy
 from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
 from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
 from buildd.meter import Kind
@@ -307,15 +308,21 @@ class Build:
                 found = await self._results.add(key, outputs, about)
         if found is not None:
             self._found += found.ids
+            if any(map(is_only_copy, found.outputs)) and not await self._is_whole(found.outputs):
+                await self._results.forget(found.ids)
+                return None
         return found
 
     async def _is_whole(self, outputs: Sequence[Tree]) -> bool:
-        """Say whether layers from elsewhere are what they are said to be: what is recorded is believed ever after."""
+        """Say whether layers are there, and those from elsewhere what they are said to be.
+
+        What is recorded is believed ever after, but for layers that nothing else has.
+        """
         try:
             for output in outputs:
                 await self._works.parts.trees.ready(output)
         except (DataLossError, InvalidArgumentError, NotFoundError, RemoteError) as error:
-            log.warning("a result of an imported cache is no such thing", error=str(error))
+            log.warning("a result of the cache, or of an imported one, is no such thing", error=str(error))
             return False
         return True
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
+from buildd.deferred import deferred
 from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, Tree
 from buildd.session.clients import Clients
@@ -151,7 +152,8 @@ class ImageSource:
                 self._configs[details.id] = config
                 if len(self._configs) > _CONFIGS:
                     self._configs.popitem(last=False)
-            return FoundImage(details.target, details.manifest, config, details.id, details.layers)
+            layers = tuple(deferred(each) if each.diff_id in details.deferred else each for each in details.layers)
+            return FoundImage(details.target, details.manifest, config, details.id, layers)
         if details.target.media_type not in INDEXES:
             raise NotFoundError(f"{name} is for {details.platform}")
         image = await read_image(self._content, details.target, platform, name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crid.images.model import Auth, FilesystemUse, ImageDescription, PodImage
-from sampan.disk import IMAGE
+from sampan.disk import IMAGE, Disk
 from sampan.engine import remove, transfer
 from sampan.engine.df import Sizes, sizes
 from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
@@ -23,7 +23,6 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
-from sampan.resource.storage import Disk
 
 
 class Engine(HasImages, HasLayers, HasContainers, HasEvents, Protocol):

@@ -91,6 +91,8 @@ METHODS: Final[Mapping[str, Operation]] = {
         "sampan.image.v1.Images",
         Fetch="image.pull",
         Create=("image.name", _C),
+        Complete=("image.complete", _C),
+        Forms=("image.forms", _L),
         Release=("image.release", _C),
         Keep=("image.keep", _C),
         Get="image.inspect",
@@ -152,6 +154,7 @@ METHODS: Final[Mapping[str, Operation]] = {
         Changes="container.changes",
         Diff=("layer.diff", _C),
         Freeze=("layer.freeze", _C),
+        Pack=("layer.pack", _C),
         Export=("layer.export", _R),
     ),
     **_of(

@@ -17,6 +17,8 @@ REGISTRY_LABEL: Final = f"{GC_ROOT_LABEL}.registry-"
 # Set by a check on content that is not what its digest says; gone with the file that is put in its place.
 DAMAGED_LABEL: Final = "sampan.damaged"
 
+_HERE: Final = "digest NOT IN (SELECT digest FROM deferred_blobs)"
+
 _UNUSED: Final = """
     held_until_ns <= :now
     AND NOT EXISTS (SELECT 1 FROM image_blobs WHERE image_blobs.digest = blobs.digest)
@@ -36,11 +38,23 @@ def insert_blob(db: sqlite3.Connection, blob: Blob, held_until_ns: int) -> None:
     """Record a blob whose file is in place; an older record of the same content stays."""
     db.execute(
         "INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
-        " SET held_until_ns = max(held_until_ns, excluded.held_until_ns)",
+        " SET size_bytes = excluded.size_bytes, held_until_ns = max(held_until_ns, excluded.held_until_ns)",
         (blob.digest, blob.size, blob.created_ns, blob.updated_ns, held_until_ns),
     )
+    db.execute("DELETE FROM deferred_blobs WHERE digest = ?", (blob.digest,))
     if blob.labels:
         set_labels(db, blob.digest, blob.labels)
+
+
+def defer(db: sqlite3.Connection, digest: Digest, size: int, now_ns: int) -> None:
+    """Record a blob that is not made yet, unless it is here: an image can need it, and nobody can read it."""
+    if db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, 0)", (digest, size, now_ns, now_ns)).rowcount:
+        db.execute("INSERT INTO deferred_blobs VALUES (?)", (digest,))
+
+
+def deferred(db: sqlite3.Connection) -> set[Digest]:
+    """Return the blobs that are not made yet."""
+    return {Digest(row[0]) for row in db.execute("SELECT digest FROM deferred_blobs")}
 
 
 def end_hold(db: sqlite3.Connection, digest: Digest) -> None:
@@ -49,8 +63,8 @@ def end_hold(db: sqlite3.Connection, digest: Digest) -> None:
 
 
 def get_blob(db: sqlite3.Connection, digest: Digest) -> Blob | None:
-    """Return one blob."""
-    row = db.execute("SELECT * FROM blobs WHERE digest = ?", (digest,)).fetchone()
+    """Return one blob that is here."""
+    row = db.execute(f"SELECT * FROM blobs WHERE digest = ? AND {_HERE}", (digest,)).fetchone()  # noqa: S608
     if row is None:
         return None
     labels = db.execute("SELECT key, value FROM blob_labels WHERE digest = ? ORDER BY key", (digest,))
@@ -58,11 +72,11 @@ def get_blob(db: sqlite3.Connection, digest: Digest) -> Blob | None:
 
 
 def list_blobs(db: sqlite3.Connection) -> list[Blob]:
-    """Return all blobs, ordered by digest."""
+    """Return all blobs that are here, ordered by digest."""
     labels: dict[str, dict[str, str]] = {}
     for digest, key, value in db.execute("SELECT digest, key, value FROM blob_labels ORDER BY digest, key"):
         labels.setdefault(digest, {})[key] = value
-    rows = db.execute("SELECT * FROM blobs ORDER BY digest")
+    rows = db.execute(f"SELECT * FROM blobs WHERE {_HERE} ORDER BY digest")  # noqa: S608
     return [_blob(row, labels.get(row["digest"], {})) for row in rows]
 
 
@@ -188,7 +202,8 @@ def hold(db: sqlite3.Connection, lease: str, digests: Iterable[Digest]) -> dict[
     sizes = {}
     for digest in digests:
         db.execute("INSERT OR IGNORE INTO lease_blobs VALUES (?, ?)", (lease, digest))
-        row = db.execute("SELECT size_bytes FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        query = f"SELECT size_bytes FROM blobs WHERE digest = ? AND {_HERE}"  # noqa: S608
+        row = db.execute(query, (digest,)).fetchone()
         if row is not None:
             sizes[digest] = row[0]
     return sizes

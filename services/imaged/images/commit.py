@@ -65,9 +65,9 @@ class Committer:
         async with self._leases.held() as lease:
             digests = [each.descriptor.digest for each in layers]
             here = await self._leases.hold(lease, digests)
-            for digest in digests:
-                if digest not in here:
-                    raise NotFoundError(f"content {digest}: not found")
+            for each in layers:
+                if each.descriptor.digest not in here and each.diff_id not in image.record.deferred:
+                    raise NotFoundError(f"content {each.descriptor.digest}: not found")
             if layer is not None:
                 # It was kept for its own sake until now.
                 await self._store.write(lambda db: rows.end_hold(db, layer.descriptor.digest))

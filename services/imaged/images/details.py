@@ -27,6 +27,7 @@ def details(image: Image, tree: Tree | None = None) -> ImageDetails:
         parent=record.parent or "",
         docker_version=config.docker_version,
         manifests=tuple(map(manifest, tree.members)) if tree else (),
+        deferred=record.deferred,
     )
 
 
@@ -45,6 +46,7 @@ def brief(image: Image) -> ImageDetails:
         layers=record.layers,
         content_bytes=record.content_bytes,
         parent=record.parent or "",
+        deferred=record.deferred,
     )
 
 

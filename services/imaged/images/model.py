@@ -25,6 +25,7 @@ class ImageRecord:
     tagged_ns: int
     names: tuple[Reference, ...]  # tags and digests
     parent: Digest | None = None  # image that it was committed from, which may be gone
+    deferred: tuple[Digest, ...] = ()  # diff IDs of layers whose blobs are not made yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.gc.roots import familiar, roots
+from imaged.images import deferred
 from imaged.images import store as image_store
 from imaged.images.index import Member, Tree, claims, describe, survey
 from imaged.images.model import Created, Image, ImageRecord, Removed
@@ -59,12 +60,14 @@ class Images:
         lease: str,
         platform: Platform | None,
         parent: Digest | None = None,
+        deferred_layers: Collection[Digest] = (),
     ) -> Created:
         """Make an image of content that is here, name it, and end the lease.
 
         A name that points elsewhere is moved; without one the image is dangling. If the lease's content was fetched
         from the name's repository, ``name@digest`` is a name of it too. ``parent`` is the image that it was committed
-        from. Safe to repeat after a lost reply.
+        from. Of ``deferred_layers``, diff IDs, there need be no blobs: see ``deferred``. Safe to repeat after a lost
+        reply.
 
         Raises:
             NotFoundError: part of the content is not here.
@@ -95,6 +98,7 @@ class Images:
 
         def name(db: sqlite3.Connection) -> list[str]:
             nonlocal record, before, loser
+            deferred.record(db, layers, deferred_layers, self._now_ns())
             wanted = [*blobs, *(claims(db, tree) if tree else ())]
             image_store.upsert_image(db, record, wanted)
             if parent not in (None, record.id):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from imaged.content import store as rows
 from imaged.images.model import ImageRecord
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import Descriptor
@@ -110,6 +111,7 @@ def _images(db: sqlite3.Connection, where: str, parameters: tuple[str, ...]) -> 
     names: dict[str, list[Reference]] = {}
     for row in db.execute(f"SELECT image, reference FROM names {narrowed} ORDER BY reference", parameters):  # noqa: S608
         names.setdefault(row["image"], []).append(parse_reference(row["reference"]))
+    deferred = rows.deferred(db)
     parents = dict(db.execute(f"SELECT image, parent FROM image_parents {narrowed}", parameters).fetchall())  # noqa: S608
     return [
         ImageRecord(
@@ -121,6 +123,9 @@ def _images(db: sqlite3.Connection, where: str, parameters: tuple[str, ...]) -> 
             tagged_ns=row["tagged_ns"],
             names=tuple(names.get(row["id"], ())),
             parent=Digest(parents[row["id"]]) if row["id"] in parents else None,
+            deferred=tuple(
+                layer.diff_id for layer in layers.get(row["id"], ()) if deferred and layer.descriptor.digest in deferred
+            ),
         )
         for row in images
     ]
@@ -142,7 +147,8 @@ def layers_of(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> dict[Digest
     found = {}
     for diff_id in diff_ids:
         row = db.execute(
-            "SELECT media_type, digest, size_bytes FROM image_layers WHERE diff_id = ? ORDER BY size_bytes LIMIT 1",
+            "SELECT media_type, digest, size_bytes FROM image_layers WHERE diff_id = ?"
+            " AND digest NOT IN (SELECT digest FROM deferred_blobs) ORDER BY size_bytes LIMIT 1",
             (diff_id,),
         ).fetchone()
         if row is not None:
@@ -199,6 +205,11 @@ def set_name(db: sqlite3.Connection, reference: Reference, target: Digest, image
     if not canonical:
         db.execute("UPDATE images SET tagged_ns = ? WHERE id = ?", (now_ns, image))
     return None if before is None else str(before[0])
+
+
+def move_names(db: sqlite3.Connection, image: Digest, before: Digest, after: Digest) -> None:
+    """Have those names of an image's that point to one manifest point to another; those by digest stay."""
+    db.execute("UPDATE names SET digest = ? WHERE image = ? AND digest = ? AND NOT canonical", (after, image, before))
 
 
 def leave_targets(db: sqlite3.Connection, image: Digest, target: Digest, wanted: Iterable[Digest]) -> list[str]:

@@ -25,6 +25,7 @@ from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
 from imaged.registry.upload import UploadClient
 from sampan.errors import (
+    ConflictError,
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
@@ -137,6 +138,7 @@ class Pusher:
             NotFoundError: in Docker's words, there is no such image here, or it has nothing for ``platform``.
             UnauthenticatedError, PermissionDeniedError: the registry says no, in its own words.
             RemoteError: the registry does not answer, or does not take it.
+            ConflictError: a layer's blob is deferred.
             DataLossError: content is damaged here, or the registry says that it got something else.
         """
         lease = await self._leases.begin()
@@ -146,6 +148,9 @@ class Pusher:
                 record, named = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
                 target = record.target if record.target.digest == named else await describe(self._content, named)
             plan = await plan_push(self._store, self._content, record, target, reference, platform)
+            deferred = await self._store.read(rows.deferred)
+            if absent := [blob.digest for blob in plan.blobs if blob.digest in deferred]:
+                raise ConflictError(f"layer {absent[0]} has no blob yet: the image has to be completed first")
             if record is None:
                 held = [each.digest for each in (*plan.documents, *plan.blobs)]
                 await self._store.write(lambda db: rows.hold(db, lease, held))

@@ -13,6 +13,7 @@ from imaged.archive.load import Loader
 from imaged.archive.save import Saver
 from imaged.content.leases import Leases
 from imaged.images.commit import Committer
+from imaged.images.deferred import Completer
 from imaged.images.details import brief, details, named
 from imaged.images.model import Image
 from imaged.images.names import Images
@@ -46,6 +47,7 @@ class Traffic:
     loader: Loader
     committer: Committer
     lookup: Lookup
+    completer: Completer
 
 
 class ImagesServicer(pb_grpc.ImagesServicer):
@@ -91,8 +93,20 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             request.lease,
             platform_from_proto(request.platform),
             Digest.parse(request.parent) if request.parent else None,
+            frozenset(map(Digest.parse, request.deferred)),
         )
         return convert.NAMED.encode(named(created))
+
+    async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
+        """Name what was made of deferred layers."""
+        layers = LAYER.decode_all(request.layers)
+        await self._traffic.completer.complete(request.image, layers, request.lease)
+        return pb.CompleteResponse()
+
+    async def Forms(self, request: pb.FormsRequest, context: Context) -> pb.FormsResponse:
+        """Return the blobs of layers."""
+        found = await self._traffic.completer.forms(tuple(map(Digest.parse, request.diff_ids)))
+        return pb.FormsResponse(layers=LAYER.encode_all(found))
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         """End a lease, or abandon it."""

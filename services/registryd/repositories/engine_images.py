@@ -62,7 +62,7 @@ class EngineImages:
         A tag of an index of which other platforms are missing here is the one platform's manifest that is here: what a
         tag leads to can be pulled whole, by anybody.
         """
-        for image in await self._list():
+        for image in await self._completed(repository, target):
             for name in self._names(image, repository):
                 if isinstance(target, Digest):
                     found = await self._document(image, target)
@@ -71,6 +71,22 @@ class EngineImages:
                 elif name == target:
                     return image.target if await self._is_whole(image) else image.manifest
         return None
+
+    async def _completed(self, repository: str, target: Digest | str) -> tuple[EngineImage, ...]:
+        """Return all images; those that somebody asks for have all their blobs."""
+        listed = await self._list()
+        lacking = [
+            image
+            for image in listed
+            if not image.complete
+            and any(target in (name, image.target.digest) for name in self._names(image, repository))
+        ]
+        for image in lacking:
+            try:
+                await self._catalog.complete(image.id)
+            except NotFoundError:  # removed meanwhile
+                continue
+        return await self._list() if lacking else listed
 
     async def _document(self, image: EngineImage, digest: Digest) -> Descriptor | None:
         for own in (image.target, image.manifest):

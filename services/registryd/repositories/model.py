@@ -79,6 +79,8 @@ class EngineImage:
     target: Descriptor  # what the names point to: a manifest, or an index of which only part may be here
     manifest: Descriptor
     contents: Mapping[Digest, int]  # everything it is made of that is here, with sizes; not the documents above
+    id: str = ""
+    complete: bool = True  # else a layer has no blob yet: see ``Catalog.complete``
 
 
 @dataclass(frozen=True, slots=True)

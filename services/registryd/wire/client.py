@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -12,6 +13,8 @@ from registryd.repositories.roots import ROOT_PREFIX
 from registryd.repositories.uploads import REF_PREFIX
 from sampan.client.content import ContentClient as Content
 from sampan.client.images import ImagesClient as Images
+from sampan.client.snapshots import DifferClient
+from sampan.engine.transfer import complete
 from sampan.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
@@ -142,26 +145,44 @@ class ContentClient:
         return [(status.ref, status.updated_ns) for status in found if status.ref.startswith(REF_PREFIX)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """Satisfies ``engine.transfer.Completing``."""
+
+    images: Images
+    differ: DifferClient
+
+
 class ImagesClient:
     """Satisfies ``Catalog``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._images = Images(channel, deadline_s=DEADLINE_S)
+    def __init__(self, imaged: grpc.aio.Channel, snapshotter: grpc.aio.Channel) -> None:
+        self._services = _Services(Images(imaged, deadline_s=DEADLINE_S), DifferClient(snapshotter))
 
     async def images(self) -> tuple[EngineImage, ...]:
         """See ``Catalog``."""
         with _answering():
-            return tuple(map(_engine_image, await self._images.list(brief=True)))
+            return tuple(map(_engine_image, await self._services.images.list(brief=True)))
+
+    async def complete(self, image: str) -> None:
+        """See ``Catalog``."""
+        with _answering():
+            await complete(self._services, await self._services.images.get(image))
 
 
 def _engine_image(image: ImageDetails) -> EngineImage:
     layers = {layer.descriptor.digest: layer.descriptor.size for layer in image.layers}
     config_size = image.content_bytes - image.manifest.size - sum(layers.values())
+    for layer in image.layers:
+        if layer.diff_id in image.deferred:
+            layers.pop(layer.descriptor.digest, None)
     return EngineImage(
         names=tuple(parse_reference(name) for name in (*image.repo_tags, *image.repo_digests)),
         target=image.target,
         manifest=image.manifest,
         contents=layers | {image.id: config_size},
+        id=image.id,
+        complete=not image.deferred,
     )
 
 

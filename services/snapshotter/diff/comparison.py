@@ -145,6 +145,42 @@ class _Comparison:
         self._frames.append(_Frame(path, after, left, self._right, told=changed))
 
 
+def stored(layer: Piece) -> Iterator[Difference]:
+    """Yield all that a stored layer's own tree says, in the order in which ``compare`` told it when the layer was made.
+
+    A whiteout is told as what is DELETED, and a directory's mark as in ``compare``.
+    """
+    with MergedTree((layer,)) as tree:
+        frames = [_names(b"", tree)]
+        while frames:
+            entry = next(frames[-1], None)
+            if entry is None:
+                frames.pop()
+                if frames:
+                    tree.leave()
+                continue
+            path, found = entry
+            if found is None:
+                yield Difference(path, ChangeKind.DELETED, None)
+                continue
+            yield Difference(path, ChangeKind.ADDED, found)
+            if found.is_directory:
+                tree.enter(found)
+                if tree.opaque:
+                    yield Difference(path, ChangeKind.DELETED, None, inside=True)
+                frames.append(_names(path + b"/", tree))
+
+
+def _names(prefix: bytes, tree: MergedTree) -> Iterator[tuple[bytes, Found | None]]:
+    """Yield what is in the directory where the tree is, by path; None stands for a whiteout."""
+    removed: set[bytes] = set()
+    here = tree.entries(removed)
+    for name in sorted(here.keys() | removed):
+        found = tree.find(name, here.get(name))
+        if found is not None or name in removed:
+            yield prefix + name, found
+
+
 def _tell(stack: list[_Frame]) -> Iterator[Difference]:
     """Yield the directories that are on the way to a difference."""
     for frame in stack:

@@ -92,10 +92,23 @@ class LocalDiffer:
         return None if descriptor is None else NewLayer(descriptor, Digest(packed.diff_id))
 
     async def freeze(
-        self, key: str, exclude: Sequence[str], lease: str = "", rewrite_timestamp: int | None = None
+        self,
+        key: str,
+        exclude: Sequence[str],
+        lease: str = "",
+        rewrite_timestamp: int | None = None,
+        defer_bytes: int = 0,
     ) -> NewLayer | None:
         """See ``protocol.Differ``."""
-        return await self._freezer.freeze(key, exclude, lease, rewrite_timestamp)
+        return await self._freezer.freeze(key, exclude, lease, rewrite_timestamp, defer_bytes)
+
+    async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
+        """See ``protocol.Differ``."""
+        self._catalog.wanted.ask([diff_id])
+        layer = await self._catalog.read(lambda db: rows.layer(db, diff_id))
+        if layer is None or not self._catalog.can_show(layer):
+            raise NotFoundError(f"layer {diff_id} is not stored")
+        return await self._packer.pack_layer(layer, await self._catalog.layer(layer), lease)
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""

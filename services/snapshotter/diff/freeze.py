@@ -4,6 +4,9 @@ In this order: the blob is in the content store, and the directory settled (see 
 but the snapshot is known; one transaction takes the snapshot away and makes its directory, by its number, that of the
 layer; the directory moves. A process that ends before the transaction leaves the snapshot, which can be frozen again
 and gives the same; one that ends after it leaves the move to the next start.
+
+The blob of a large layer can be deferred: then the layer is named by its tar, whose digest is all that is made of it,
+and ``Packer.pack_layer`` makes a blob of the stored layer when somebody needs one.
 """
 
 import asyncio
@@ -11,15 +14,19 @@ import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
-from sampan.errors import ConflictError, NotFoundError, SampanError, ServiceGoneError
+from sampan.errors import ConflictError, DataLossError, NotFoundError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import Kind, NewLayer
-from sampan.sys.measuring import Usage
+from sampan.sys.measuring import Usage, takes
+from sampan.sys.trees import walking
 from snapshotter.diff import packer_pool
 from snapshotter.layers.apply import Applier
 from snapshotter.layers.content import ContentStore
@@ -53,13 +60,15 @@ class Packer:
     """Makes blobs of what snapshots change."""
 
     def __init__(self, applier: Applier, content: ContentStore) -> None:
-        self._workers = applier.workers
+        self.workers = applier.workers
         self._content = content
 
     async def pack(
-        self, job: DiffJob, key: str, lease: str, beside: Beside = _nothing
+        self, job: DiffJob, key: str, lease: str, beside: Beside = _nothing, verify: Beside = _nothing
     ) -> tuple[Packed, Descriptor | None]:
         """Return what a worker said, and the blob, unless nothing differs; then ``beside`` is done as well.
+
+        There is no blob, either, if ``verify`` raises.
 
         Raises as ``Differ.layer_of``, or as ``beside``.
 
@@ -67,25 +76,47 @@ class Packer:
         it is. A lease may have gone with the store, so whoever has one is told.
         """
         try:
-            return await self._pack(job, key, lease, beside)
+            return await self._pack(job, key, lease, beside, verify)
         except ServiceGoneError as error:
             if lease:
                 raise
             log.info("packing once more", key=key, reason=str(error))
         await self._content.returned()
-        return await self._pack(job, key, lease, beside)
+        return await self._pack(job, key, lease, beside, verify)
 
-    async def _pack(self, job: DiffJob, key: str, lease: str, beside: Beside) -> tuple[Packed, Descriptor | None]:
+    async def pack_layer(self, layer: Layer, place: Path, lease: str) -> Descriptor:
+        """Return the blob of a stored layer, whose directory is ``place``.
+
+        Raises:
+            DataLossError: what is there is not what the layer's diff ID says.
+        """
+
+        async def compare(packed: Packed) -> None:
+            if packed.diff_id != layer.diff_id:
+                raise DataLossError(
+                    f"no blob can be made of layer {layer.diff_id}: its directory comes to {packed.diff_id}"
+                )
+
+        job = DiffJob((), (str(place),), Compression.GZIP.value, "", stored=True)
+        _, descriptor = await self.pack(job, layer.diff_id, lease, verify=compare)
+        if descriptor is None:
+            raise DataLossError(f"no blob can be made of layer {layer.diff_id}: its directory is empty")
+        return descriptor
+
+    async def _pack(
+        self, job: DiffJob, key: str, lease: str, beside: Beside, verify: Beside
+    ) -> tuple[Packed, Descriptor | None]:
         ref = f"diff-{key}-{secrets.token_hex(8)}"
-        async with packer_pool.piped(self._workers, job) as (pipe, answer):
+        async with packer_pool.piped(self.workers, job) as (pipe, answer):
             # A directory that is settled is the layer itself; any other layer is unpacked of its blob next.
             await self._content.take(pipe, ref, read_soon=not job.settle)
             try:
                 packed = await answer()
+                await verify(packed)
             except SampanError as error:
                 lost = self._content.lost(ref)
                 await self._content.abort(ref)
-                if lost:
+                if lost:  # a worker without a reader fails on that account
                     raise ServiceGoneError("the content store, imaged, went away during a write") from error
                 raise
             except BaseException:
@@ -111,7 +142,7 @@ class Freezer:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # by key, with how many want each
 
     async def freeze(
-        self, key: str, exclude: Sequence[str], lease: str, rewrite_timestamp: int | None
+        self, key: str, exclude: Sequence[str], lease: str, rewrite_timestamp: int | None, defer_bytes: int
     ) -> NewLayer | None:
         """See ``protocol.Differ``."""
 
@@ -126,7 +157,10 @@ class Freezer:
                 raise ConflictError(f"snapshot {key!r} is {snapshot.kind.value}, only an active one can be frozen")
             newest_ns = None if rewrite_timestamp is None else rewrite_timestamp * 10**9
             with disk_errors(f"the layer of snapshot {key!r}"):
-                return await self._freeze(snapshot, tuple(path.strip("/") for path in exclude), lease, newest_ns)
+                job, dir_id = await self._job(snapshot, tuple(path.strip("/") for path in exclude), newest_ns)
+                if job.settle and defer_bytes and await walking(partial(takes, job.settle, defer_bytes)):
+                    return await self._deferred(key, dir_id, job)
+                return await self._freeze(key, dir_id, job, lease)
 
     def _again(self, key: str, before: tuple[Frozen, Layer | None] | None) -> NewLayer | None:
         """Answer once more what was answered, and perhaps not heard, before."""
@@ -139,9 +173,8 @@ class Freezer:
             raise NotFoundError(f"snapshot {key!r} does not exist: it became layer {frozen.diff_id}, which is gone")
         return _answer(frozen, layer)
 
-    async def _freeze(
-        self, snapshot: Snapshot, exclude: tuple[str, ...], lease: str, newest_ns: int | None
-    ) -> NewLayer | None:
+    async def _job(self, snapshot: Snapshot, exclude: tuple[str, ...], newest_ns: int | None) -> tuple[DiffJob, int]:
+        """Return what a worker is to do, with the number of the snapshot's own directory."""
         assert snapshot.dir_id is not None
         catalog, key, dir_id = self._catalog, snapshot.key, snapshot.dir_id
         catalog.remake(dir_id)
@@ -150,20 +183,36 @@ class Freezer:
         right = tuple(str(piece.path) for piece in await catalog.pieces(chain))
         upper = snapshot.format is SnapshotFormat.UPPER
         settled = str(catalog.disk.snapshot(dir_id) / "fs") if upper else ""
-        job = DiffJob(left, right, Compression.GZIP.value, "", exclude, settled, newest_ns)
+        return DiffJob(left, right, Compression.GZIP.value, "", exclude, settled, newest_ns), dir_id
 
+    async def _freeze(self, key: str, dir_id: int, job: DiffJob, lease: str) -> NewLayer | None:
         async def sync(packed: Packed) -> None:
             if not packed.synced:
                 await self._syncer.sync()
 
-        packed, descriptor = await self._packer.pack(job, key, lease, sync if upper else _nothing)
+        packed, descriptor = await self._packer.pack(job, key, lease, sync if job.settle else _nothing)
         if descriptor is None:
             await self._to_the_end(self._drop(key, dir_id))
             return None
         frozen = Frozen(key, Digest(packed.diff_id), descriptor.digest, descriptor.size)
-        catalog.wanted.ask([packed.diff_id])
-        layer = await (self._adopt(frozen, packed, dir_id) if upper else self._apply(frozen, descriptor, dir_id))
+        self._catalog.wanted.ask([packed.diff_id])
+        layer = await (self._adopt(frozen, packed, dir_id) if job.settle else self._apply(frozen, descriptor, dir_id))
         log.info("snapshot frozen", key=key, diff_id=frozen.diff_id, size_bytes=layer.usage.size_bytes)
+        return _answer(frozen, layer)
+
+    async def _deferred(self, key: str, dir_id: int, job: DiffJob) -> NewLayer | None:
+        """Make the directory the layer, and no blob."""
+        packed = await packer_pool.diff(self._packer.workers, replace(job, compression=Compression.DISCARD.value))
+        if packed.tar_bytes <= EMPTY_TAR_BYTES:
+            await self._to_the_end(self._drop(key, dir_id))
+            return None
+        if not packed.synced:
+            await self._syncer.sync()
+        diff_id = Digest(packed.diff_id)
+        frozen = Frozen(key, diff_id, diff_id, packed.tar_bytes)
+        self._catalog.wanted.ask([diff_id])
+        layer = await self._adopt(frozen, packed, dir_id)
+        log.info("snapshot frozen without a blob", key=key, diff_id=diff_id, size_bytes=layer.usage.size_bytes)
         return _answer(frozen, layer)
 
     async def _drop(self, key: str, dir_id: int) -> None:
@@ -242,7 +291,9 @@ class Freezer:
 def _answer(frozen: Frozen, layer: Layer) -> NewLayer:
     assert frozen.diff_id is not None
     assert frozen.digest is not None
-    descriptor = Descriptor(media.OCI_LAYER_GZIP, frozen.digest, frozen.blob_bytes)
+    # A layer without a blob is named by its tar.
+    media_type = media.OCI_LAYER if frozen.digest == frozen.diff_id else media.OCI_LAYER_GZIP
+    descriptor = Descriptor(media_type, frozen.digest, frozen.blob_bytes)
     return NewLayer(descriptor, frozen.diff_id, layer.usage.size_bytes)
 
 

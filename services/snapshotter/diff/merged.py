@@ -133,10 +133,10 @@ class MergedTree:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), shortened(nearest.path))
         return nearest.fd
 
-    def entries(self) -> dict[bytes, int]:
-        """Return what is in here, and in which piece, as ``find`` needs it."""
+    def entries(self, removed: set[bytes] | None = None) -> dict[bytes, int]:
+        """Return what is in here, and in which piece, as ``find`` needs it; ``removed`` gets the names of whiteouts."""
         found: dict[bytes, int] = {}
-        hidden: set[bytes] = set()
+        hidden: set[bytes] = set() if removed is None else removed
         for number in self._levels[-1].pieces:
             piece = self._pieces[number]
             if piece.depth != self.depth:

@@ -17,7 +17,7 @@ from sampan.resource.snapshot import ChangeKind
 from sampan.tar.deflate import GzipCompressor
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
-from snapshotter.diff.comparison import Difference, compare
+from snapshotter.diff.comparison import Difference, compare, stored
 from snapshotter.diff.merged import Found, read_xattrs
 from snapshotter.diff.settle import Told, settle
 from snapshotter.model import Piece
@@ -54,24 +54,27 @@ class _Compressor(Protocol):
 class _Sink:
     """Compresses into a file and hashes both sides, ``streamed`` output excepted: whoever reads a stream hashes it.
 
-    What is compressed is so in a thread of its own, while the next files are read and hashed. Files are read into a few
-    blocks that are used again and again: a fresh one for each would cost as much as reading it.
+    What is compressed is so in a thread of its own, while the next files are read and hashed; what is discarded is
+    hashed there. Files are read into a few blocks that are used again and again: a fresh one for each would cost as
+    much as reading it.
     """
 
     def __init__(self, file: IO[bytes], compression: Compression, *, streamed: bool) -> None:
         self._file = file
         self._compressor = _compressor(compression)
+        self._discards = compression is Compression.DISCARD
         self._hash_inner = not (streamed and compression is Compression.NONE)
-        self._hash_outer = not streamed
+        self._hash_outer = not (streamed or self._discards)
         self._inner, self._outer = hashlib.sha256(), hashlib.sha256()
         self._tar_bytes = self._size = 0
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        for _ in range(1 if self._compressor is None else _BLOCKS):
+        beside = self._compressor is not None or self._discards
+        for _ in range(_BLOCKS if beside else 1):
             self._free.put(memoryview(bytearray(_BLOCK_BYTES)))
         self._block, self._filled = self._free.get(), 0
         self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
-        self._thread = None if self._compressor is None else Thread(self._compress)
+        self._thread = Thread(self._beside) if beside else None
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -124,7 +127,7 @@ class _Sink:
             self._put(block[:filled])
         else:
             self._full.put((block, filled))
-        if self._hash_inner:
+        if self._hash_inner and not self._discards:
             self._inner.update(block[:filled])
         if self._thread is not None:  # not before it is hashed: this block may be the next one that is free
             self._block = self._free.get()
@@ -136,11 +139,12 @@ class _Sink:
             self._thread.join()
             self._thread = None
 
-    def _compress(self) -> None:
-        assert self._compressor is not None
+    def _beside(self) -> None:
         while (full := self._full.get()) is not None:
             block, filled = full
-            if self._failure is None:
+            if self._compressor is None:
+                self._inner.update(block[:filled])
+            elif self._failure is None:
                 try:
                     self._put(self._compressor.compress(block[:filled]))
                 except Exception as error:  # noqa: BLE001 - it is told by ``close``
@@ -164,7 +168,9 @@ def run(job: DiffJob) -> Packed | Failure:
         ):
             packing = _Packing(TarWriter(sink.write, job.max_path_bytes), sink, job.newest_ns)
             told = Told()
-            differences = compare(left, right, opaque=True, max_path_bytes=job.max_path_bytes)
+            differences = (
+                stored(right[0]) if job.stored else compare(left, right, opaque=True, max_path_bytes=job.max_path_bytes)
+            )
             for difference in without(differences, job.exclude):
                 if packing.add(difference) and job.settle:
                     told.note(difference)

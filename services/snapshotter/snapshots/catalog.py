@@ -264,6 +264,10 @@ class Catalog:
             return self._erofs.usable and self._erofs.is_complete(self.disk.erofs_image(layer.dir_id))
         return self.disk.layer(layer.dir_id).exists()
 
+    async def layer(self, layer: Layer) -> Path:
+        """Return the directory that shows a layer; EROFS is mounted. UnavailableError: it cannot be."""
+        return await self._layer(layer.dir_id, layer.format)
+
     async def resolve(self, name: str) -> Path | None:
         """Return where the layer or snapshot is that ``name``, a path from one of our mounts, stands for; show it."""
         number = self._erofs.number(Path(name))

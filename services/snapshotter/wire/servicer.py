@@ -173,8 +173,15 @@ class LayersServicer(layers_grpc.LayersServicer):
     async def Freeze(self, request: layers_pb.FreezeRequest, context: Context) -> layers_pb.FreezeResponse:
         """Make an active snapshot a layer."""
         rewrite_timestamp = request.rewrite_timestamp if request.HasField("rewrite_timestamp") else None
-        layer = await self._differ.freeze(request.key, tuple(request.exclude), request.lease, rewrite_timestamp)
+        layer = await self._differ.freeze(
+            request.key, tuple(request.exclude), request.lease, rewrite_timestamp, request.defer_bytes
+        )
         return convert.frozen_to_proto(layer)
+
+    async def Pack(self, request: layers_pb.PackRequest, context: Context) -> layers_pb.PackResponse:
+        """Make a blob of a stored layer."""
+        blob = await self._differ.pack(Digest.parse(request.diff_id), request.lease)
+        return layers_pb.PackResponse(descriptor=DESCRIPTOR.encode(blob))
 
     async def Export(
         self, request: layers_pb.ExportRequest, context: Context

@@ -35,6 +35,7 @@ class Compression(enum.Enum):
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+    DISCARD = "discard"  # nothing is written: what it would be is digested
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class DiffJob:
     exclude: tuple[str, ...] = ()  # paths without the leading slash that are left out, with what is in them
     settle: str = ""  # the first of ``right``, if it is to be left with what the layer says and nothing else
     newest_ns: int | None = None  # no file's time is later than that, since the epoch
+    stored: bool = False  # ``right`` is a stored layer, of which all that it says is told; there is no ``left``
     max_path_bytes: int = MAX_NAME_BYTES
 
     def to_json(self) -> str:

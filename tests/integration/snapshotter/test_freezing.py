@@ -93,9 +93,10 @@ def killing(monkeypatch: pytest.MonkeyPatch, steps: Steps) -> None:
         wrap(kind, name)
 
 
+@pytest.mark.parametrize("defer_bytes", [0, 1])
 @pytest.mark.parametrize("kill_before", range(10))
 async def test_killed_at_any_step_the_same_call_gives_the_same_layer(
-    tmp_path: Path, driver: str, kill_before: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, driver: str, kill_before: int, defer_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, content, steps = tmp_path / "root", FakeContent(), Steps()
     async with local(root, driver, content) as parts:
@@ -104,12 +105,12 @@ async def test_killed_at_any_step_the_same_call_gives_the_same_layer(
         steps.arm(kill_before, lambda: None)
         before: NewLayer | None = None
         try:
-            before = await parts.differ.freeze("step", EXCLUDED)
+            before = await parts.differ.freeze("step", EXCLUDED, defer_bytes=defer_bytes)
         except KilledError:
             steps.kill()
         monkeypatch.undo()
     async with local(root, driver, content) as parts:
-        again = await parts.differ.freeze("step", EXCLUDED)
+        again = await parts.differ.freeze("step", EXCLUDED, defer_bytes=defer_bytes)
         assert before in (None, again)
         found = await shows(parts, base, again)
         assert "new/file" in found

@@ -8,10 +8,12 @@ from typing import cast
 import pytest
 
 from buildd.cache.keeper import LeaseKeeper
+from buildd.deferred import DEFERRED
 from buildd.freezes import Freezes
 from buildd.protocol import Tree
 from buildd.trees import SnapshotTrees, Storage
 from sampan.errors import UnavailableError
+from sampan.oci.descriptor import OCI_LAYER_GZIP
 from sampan.resource.image import Layer
 from tests.fakes.build_storage import FakeBuildStorage, made_of
 from tests.fakes.crashes import KilledError, Steps
@@ -20,10 +22,10 @@ from tests.fakes.crashes import KilledError, Steps
 class Life:
     """A builder's, on a storage that outlives it."""
 
-    def __init__(self, storage: FakeBuildStorage) -> None:
+    def __init__(self, storage: FakeBuildStorage, defer_bytes: int = 0) -> None:
         storage.steps = Steps()
         self.storage = storage
-        self.freezes = Freezes(storage)  # type: ignore[arg-type]
+        self.freezes = Freezes(storage, defer_bytes)  # type: ignore[arg-type]
         self.trees = SnapshotTrees(cast("Storage", storage), self.freezes)
         self.keeper = LeaseKeeper(storage.leases, storage)  # type: ignore[arg-type]
 
@@ -74,13 +76,14 @@ async def failing(life: Life) -> None:
         await step()
 
 
+@pytest.mark.parametrize("defer_bytes", [0, 1])
 @pytest.mark.parametrize("build", [recorded, unrecorded, on_another, unchanged, not_frozen, failing])
 async def test_builder_that_is_killed_at_any_step_leaves_nothing_that_a_prune_does_not_find(
-    build: Callable[[Life], Awaitable[None]],
+    build: Callable[[Life], Awaitable[None]], defer_bytes: int
 ) -> None:
     for kill_before in count():
         storage = FakeBuildStorage()
-        life = Life(storage)
+        life = Life(storage, defer_bytes)
         storage.steps.arm(kill_before, lambda: None)
         try:
             await build(life)
@@ -89,7 +92,7 @@ async def test_builder_that_is_killed_at_any_step_leaves_nothing_that_a_prune_do
             killed = True
         await life.trees.close()
         killed = killed or storage.steps.killed
-        life = Life(storage)
+        life = Life(storage, defer_bytes)
         if killed:
             await life.trees.recover()
         records = await life.keeper.kept()
@@ -101,6 +104,20 @@ async def test_builder_that_is_killed_at_any_step_leaves_nothing_that_a_prune_do
         if not killed:
             assert kill_before > 2
             break
+
+
+async def test_layer_whose_blob_is_deferred_is_known_as_that_and_kept_without_one() -> None:
+    life = Life(FakeBuildStorage(), defer_bytes=len("files"))
+    tree = await life.step()
+    (layer,) = tree.layers
+    assert (layer.descriptor.media_type, layer.descriptor.digest) == (DEFERRED, layer.diff_id)
+    await life.record(tree)
+    await life.trees.close()
+    assert life.storage.blobs == set()
+    assert life.storage.here["build-cache-record"].digests == ()
+    assert life.storage.here["build-cache-record"].diff_ids == (layer.diff_id,)
+    life.storage.writes = "few"
+    assert (await life.step()).layers[0].descriptor.media_type == OCI_LAYER_GZIP
 
 
 async def test_what_a_record_keeps_stays_when_the_rest_is_given_up() -> None:

@@ -283,6 +283,7 @@ class CreateRequest(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """empty: no name; the image stays as a dangling one"""
     lease: _builtins.str
@@ -292,6 +293,10 @@ class CreateRequest(_message.Message):
     def target(self) -> _types_pb2.Descriptor: ...
     @_builtins.property
     def platform(self) -> Global___Platform: ...
+    @_builtins.property
+    def deferred(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Diff IDs of layers that the manifest names by their tars and that the snapshotter has: their blobs are deferred."""
+
     def __init__(
         self,
         *,
@@ -300,10 +305,11 @@ class CreateRequest(_message.Message):
         lease: _builtins.str = ...,
         platform: Global___Platform | None = ...,
         parent: _builtins.str = ...,
+        deferred: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "parent", b"parent", "platform", b"platform", "reference", b"reference", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "lease", b"lease", "parent", b"parent", "platform", b"platform", "reference", b"reference", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -336,6 +342,92 @@ class CreateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateResponse: _TypeAlias = CreateResponse  # noqa: Y015
+
+@_typing.final
+class CompleteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """ID"""
+    lease: _builtins.str
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerContent]:
+        """the blobs that were made"""
+
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        layers: _abc.Iterable[Global___LayerContent] | None = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "layers", b"layers", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteRequest: _TypeAlias = CompleteRequest  # noqa: Y015
+
+@_typing.final
+class CompleteResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteResponse: _TypeAlias = CompleteResponse  # noqa: Y015
+
+@_typing.final
+class FormsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFF_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def diff_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        diff_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_ids", b"diff_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormsRequest: _TypeAlias = FormsRequest  # noqa: Y015
+
+@_typing.final
+class FormsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerContent]:
+        """the smallest blob of each that has one"""
+
+    def __init__(
+        self,
+        *,
+        layers: _abc.Iterable[Global___LayerContent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FormsResponse: _TypeAlias = FormsResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseRequest(_message.Message):
@@ -439,6 +531,7 @@ class Image(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     DOCKER_VERSION_FIELD_NUMBER: _builtins.int
     MANIFESTS_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """sha256:… of the config"""
     os_version: _builtins.str
@@ -483,6 +576,10 @@ class Image(_message.Message):
     def manifests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageManifest]:
         """what an index leads to; only where it was asked for"""
 
+    @_builtins.property
+    def deferred(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """diff IDs of layers of which there is no blob yet"""
+
     def __init__(
         self,
         *,
@@ -504,10 +601,11 @@ class Image(_message.Message):
         parent: _builtins.str = ...,
         docker_version: _builtins.str = ...,
         manifests: _abc.Iterable[Global___ImageManifest] | None = ...,
+        deferred: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "created", b"created", "last_tagged", b"last_tagged", "manifest", b"manifest", "platform", b"platform", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "config", b"config", "content_bytes", b"content_bytes", "created", b"created", "docker_version", b"docker_version", "history", b"history", "id", b"id", "last_tagged", b"last_tagged", "layers", b"layers", "manifest", b"manifest", "manifests", b"manifests", "os_version", b"os_version", "parent", b"parent", "platform", b"platform", "repo_digests", b"repo_digests", "repo_tags", b"repo_tags", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "config", b"config", "content_bytes", b"content_bytes", "created", b"created", "deferred", b"deferred", "docker_version", b"docker_version", "history", b"history", "id", b"id", "last_tagged", b"last_tagged", "layers", b"layers", "manifest", b"manifest", "manifests", b"manifests", "os_version", b"os_version", "parent", b"parent", "platform", b"platform", "repo_digests", b"repo_digests", "repo_tags", b"repo_tags", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

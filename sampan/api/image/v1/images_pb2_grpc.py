@@ -68,6 +68,16 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListResponse.FromString,
                 _registered_method=True)
+        self.Complete = channel.unary_unary(
+                '/sampan.image.v1.Images/Complete',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CompleteRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CompleteResponse.FromString,
+                _registered_method=True)
+        self.Forms = channel.unary_unary(
+                '/sampan.image.v1.Images/Forms',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.FormsRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.FormsResponse.FromString,
+                _registered_method=True)
         self.Tag = channel.unary_unary(
                 '/sampan.image.v1.Images/Tag',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagRequest.SerializeToString,
@@ -182,6 +192,21 @@ class ImagesServicer:
 
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Complete(self, request, context):
+        """Name the blobs that were made of an image's deferred layers in its manifest, and have its names lead to that one.
+        Ends the lease, which holds the blobs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Forms(self, request, context):
+        """How layers are here as blobs, as far as an image has them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -310,6 +335,16 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListResponse.SerializeToString,
+            ),
+            'Complete': grpc.unary_unary_rpc_method_handler(
+                    servicer.Complete,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CompleteRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CompleteResponse.SerializeToString,
+            ),
+            'Forms': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forms,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.FormsRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.FormsResponse.SerializeToString,
             ),
             'Tag': grpc.unary_unary_rpc_method_handler(
                     servicer.Tag,
@@ -543,6 +578,60 @@ class Images:
             '/sampan.image.v1.Images/List',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Complete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Complete',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CompleteRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Forms',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.FormsRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.FormsResponse.FromString,
             options,
             channel_credentials,
             insecure,

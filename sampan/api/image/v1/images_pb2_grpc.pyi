@@ -53,6 +53,12 @@ class ImagesStub:
     Get: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
     List: _grpc.UnaryStreamMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]
+    Complete: _grpc.UnaryUnaryMultiCallable[_images_pb2.CompleteRequest, _images_pb2.CompleteResponse]
+    """Name the blobs that were made of an image's deferred layers in its manifest, and have its names lead to that one.
+    Ends the lease, which holds the blobs.
+    """
+    Forms: _grpc.UnaryUnaryMultiCallable[_images_pb2.FormsRequest, _images_pb2.FormsResponse]
+    """How layers are here as blobs, as far as an image has them."""
     Tag: _grpc.UnaryUnaryMultiCallable[_images_pb2.TagRequest, _images_pb2.TagResponse]
     """Add a name to an image."""
     Remove: _grpc.UnaryStreamMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]
@@ -107,6 +113,12 @@ class ImagesAsyncStub(ImagesStub):
     Get: _aio.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]  # type: ignore[assignment]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
     List: _aio.UnaryStreamMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]  # type: ignore[assignment]
+    Complete: _aio.UnaryUnaryMultiCallable[_images_pb2.CompleteRequest, _images_pb2.CompleteResponse]  # type: ignore[assignment]
+    """Name the blobs that were made of an image's deferred layers in its manifest, and have its names lead to that one.
+    Ends the lease, which holds the blobs.
+    """
+    Forms: _aio.UnaryUnaryMultiCallable[_images_pb2.FormsRequest, _images_pb2.FormsResponse]  # type: ignore[assignment]
+    """How layers are here as blobs, as far as an image has them."""
     Tag: _aio.UnaryUnaryMultiCallable[_images_pb2.TagRequest, _images_pb2.TagResponse]  # type: ignore[assignment]
     """Add a name to an image."""
     Remove: _aio.UnaryStreamMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
@@ -194,6 +206,24 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         request: _images_pb2.ListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_images_pb2.ListResponse], _abc.AsyncIterator[_images_pb2.ListResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Complete(
+        self,
+        request: _images_pb2.CompleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.CompleteResponse, _abc.Awaitable[_images_pb2.CompleteResponse]]:
+        """Name the blobs that were made of an image's deferred layers in its manifest, and have its names lead to that one.
+        Ends the lease, which holds the blobs.
+        """
+
+    @_abc_1.abstractmethod
+    def Forms(
+        self,
+        request: _images_pb2.FormsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.FormsResponse, _abc.Awaitable[_images_pb2.FormsResponse]]:
+        """How layers are here as blobs, as far as an image has them."""
 
     @_abc_1.abstractmethod
     def Tag(

@@ -499,11 +499,16 @@ class FreezeRequest(_message.Message):
     EXCLUDE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     REWRITE_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    DEFER_BYTES_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     lease: _builtins.str
     """likewise"""
     rewrite_timestamp: _builtins.int
     """seconds since the epoch: no file is newer than that"""
+    defer_bytes: _builtins.int
+    """What takes so many bytes on disk becomes a layer without a blob, which Pack makes later; its descriptor is that of
+    its tar. 0: every layer gets a blob now.
+    """
     @_builtins.property
     def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """as in DiffLayerRequest"""
@@ -515,10 +520,11 @@ class FreezeRequest(_message.Message):
         exclude: _abc.Iterable[_builtins.str] | None = ...,
         lease: _builtins.str = ...,
         rewrite_timestamp: _builtins.int | None = ...,
+        defer_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp", "rewrite_timestamp", b"rewrite_timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp", "exclude", b"exclude", "key", b"key", "lease", b"lease", "rewrite_timestamp", b"rewrite_timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp", "defer_bytes", b"defer_bytes", "exclude", b"exclude", "key", b"key", "lease", b"lease", "rewrite_timestamp", b"rewrite_timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rewrite_timestamp: _TypeAlias = _typing.Literal["rewrite_timestamp"]  # noqa: Y015
     _WhichOneofArgType__rewrite_timestamp: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp"]  # noqa: Y015
@@ -556,6 +562,49 @@ class FreezeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FreezeResponse: _TypeAlias = FreezeResponse  # noqa: Y015
+
+@_typing.final
+class PackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFF_ID_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    diff_id: _builtins.str
+    lease: _builtins.str
+    """as in DiffLayerRequest"""
+    def __init__(
+        self,
+        *,
+        diff_id: _builtins.str = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_id", b"diff_id", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackRequest: _TypeAlias = PackRequest  # noqa: Y015
+
+@_typing.final
+class PackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def descriptor(self) -> _types_pb2.Descriptor: ...
+    def __init__(
+        self,
+        *,
+        descriptor: _types_pb2.Descriptor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackResponse: _TypeAlias = PackResponse  # noqa: Y015
 
 @_typing.final
 class ExportRequest(_message.Message):

@@ -81,6 +81,11 @@ class LayersStub:
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeResponse.FromString,
                 _registered_method=True)
+        self.Pack = channel.unary_unary(
+                '/sampan.snapshot.v1.Layers/Pack',
+                request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.PackRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.PackResponse.FromString,
+                _registered_method=True)
         self.Export = channel.unary_stream(
                 '/sampan.snapshot.v1.Layers/Export',
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportRequest.SerializeToString,
@@ -163,6 +168,14 @@ class LayersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pack(self, request, context):
+        """Write the blob of a stored layer to the content store, compressed: that of a layer that was frozen without one.
+        DATA_LOSS: what is stored is not what the diff ID says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Export(self, request, context):
         """Everything that a snapshot shows, as a tar: `docker export`.
         """
@@ -217,6 +230,11 @@ def add_LayersServicer_to_server(servicer, server):
                     servicer.Freeze,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeResponse.SerializeToString,
+            ),
+            'Pack': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pack,
+                    request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.PackRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.PackResponse.SerializeToString,
             ),
             'Export': grpc.unary_stream_rpc_method_handler(
                     servicer.Export,
@@ -469,6 +487,33 @@ class Layers:
             '/sampan.snapshot.v1.Layers/Freeze',
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeRequest.SerializeToString,
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.snapshot.v1.Layers/Pack',
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.PackRequest.SerializeToString,
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.PackResponse.FromString,
             options,
             channel_credentials,
             insecure,

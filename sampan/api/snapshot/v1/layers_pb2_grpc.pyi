@@ -65,6 +65,10 @@ class LayersStub:
     the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
     change the snapshot is dropped. Safe to repeat after a lost reply.
     """
+    Pack: _grpc.UnaryUnaryMultiCallable[_layers_pb2.PackRequest, _layers_pb2.PackResponse]
+    """Write the blob of a stored layer to the content store, compressed: that of a layer that was frozen without one.
+    DATA_LOSS: what is stored is not what the diff ID says.
+    """
     Export: _grpc.UnaryStreamMultiCallable[_layers_pb2.ExportRequest, _layers_pb2.ExportResponse]
     """Everything that a snapshot shows, as a tar: `docker export`."""
 
@@ -104,6 +108,10 @@ class LayersAsyncStub(LayersStub):
     """Make a layer of what an active snapshot changes, write it to the content store, and make the snapshot's own directory
     the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
     change the snapshot is dropped. Safe to repeat after a lost reply.
+    """
+    Pack: _aio.UnaryUnaryMultiCallable[_layers_pb2.PackRequest, _layers_pb2.PackResponse]  # type: ignore[assignment]
+    """Write the blob of a stored layer to the content store, compressed: that of a layer that was frozen without one.
+    DATA_LOSS: what is stored is not what the diff ID says.
     """
     Export: _aio.UnaryStreamMultiCallable[_layers_pb2.ExportRequest, _layers_pb2.ExportResponse]  # type: ignore[assignment]
     """Everything that a snapshot shows, as a tar: `docker export`."""
@@ -195,6 +203,16 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         """Make a layer of what an active snapshot changes, write it to the content store, and make the snapshot's own directory
         the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
         change the snapshot is dropped. Safe to repeat after a lost reply.
+        """
+
+    @_abc_1.abstractmethod
+    def Pack(
+        self,
+        request: _layers_pb2.PackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layers_pb2.PackResponse, _abc.Awaitable[_layers_pb2.PackResponse]]:
+        """Write the blob of a stored layer to the content store, compressed: that of a layer that was frozen without one.
+        DATA_LOSS: what is stored is not what the diff ID says.
         """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import Export
 from sampan.errors import SampanError
-from sampan.oci.descriptor import Descriptor
+from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource import image as images
@@ -45,6 +45,8 @@ class ExportedImages:
     failure: SampanError | None = None
     refusal: SampanError | None = None  # of the registry
     targets: list[Descriptor | None] = field(default_factory=list)  # what was pushed that has no name
+    deferred: frozenset[Digest] = frozenset()  # of what was created last
+    known: dict[Digest, images.Layer] = field(default_factory=dict)  # blobs of layers, by diff ID
 
     @asynccontextmanager
     async def kept(self, *leases: str) -> AsyncIterator[str]:
@@ -52,13 +54,23 @@ class ExportedImages:
         yield "lease"
 
     async def create(
-        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+        self,
+        reference: str,
+        target: Descriptor,
+        lease: str,
+        platform: Platform | None = None,
+        parent: str = "",
+        deferred: Collection[Digest] = (),
     ) -> images.NamedImage:
         assert (platform, parent) == (None, "")
         if self.failure is not None:
             raise self.failure
+        self.deferred = frozenset(deferred)
         self.created.append((reference, target, lease))
         return cast("images.NamedImage", None)
+
+    async def forms(self, diff_ids: Sequence[Digest]) -> Sequence[images.Layer]:
+        return [self.known[diff_id] for diff_id in diff_ids if diff_id in self.known]
 
     async def tag(self, image: str, reference: str) -> None:
         self.tags.append((image, reference))
@@ -79,6 +91,25 @@ class ExportedImages:
         yield PushStep(Digest.of(b"l"), PushPhase.PUSHED, 2, 2)
 
 
+@dataclass
+class Layers:
+    """Satisfies ``exporters.layers.Storage``: layers that are stored, whose blobs are their names with a prefix."""
+
+    images: ExportedImages
+    store: FakeStore
+    packed: list[tuple[Digest, str]] = field(default_factory=list)
+
+    @property
+    def differ(self) -> "Layers":
+        return self
+
+    async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
+        self.packed.append((diff_id, lease))
+        data = b"blob of " + diff_id.encode()
+        self.store.blobs[Digest.of(data)] = data
+        return Descriptor(OCI_LAYER_GZIP, Digest.of(data), len(data))
+
+
 class Room:
     """Exporters on fakes."""
 
@@ -91,12 +122,13 @@ class Room:
         )
         self.step = FakeStep()
         self.made_ready: list[Tree] = []
+        self.layers = Layers(self.images, self.store)
         self.exporters = BuildExporters(
             self.store,
             self.images,
             cast("Trees", self),
             cast("FileWorker", self.files),
-            LayerConverter(self.store, cast("FileWorker", self.files), scratch),
+            LayerConverter(self.store, self.layers, cast("FileWorker", self.files), scratch),
             Clients(cast("Sessions", self)),
             lambda: NOW,
         )

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from buildd.deferred import deferred
 from buildd.exporters.attributes import parse_attributes
 from buildd.protocol import Form, Tree
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
-from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from sampan.oci.descriptor import DOCKER_LAYER, OCI_LAYER, OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource import image as images
 from sampan.tar.entry import Entry, EntryType
@@ -55,6 +56,63 @@ async def test_layers_made_here_are_compressed_as_is_asked_for(room: Room) -> No
     manifest = room.json(told["containerimage.digest"])
     assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"  # Docker's have no type for it
     assert {each["mediaType"] for each in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}
+
+
+def deferring(room: Room) -> Tree:
+    """Return a tree whose upper layer has no blob yet."""
+    lower, upper = stored(room, layer_of("base")), Digest.of(layer_of("own"))
+    return Tree((*lower.layers, deferred(images.Layer(Descriptor(OCI_LAYER, upper, 4), upper))))
+
+
+async def test_a_deferred_layer_stays_so_in_an_image_that_stays_here(room: Room) -> None:
+    tree = deferring(room)
+    base, own = tree.layers
+    for kind, attributes in (("moby", {}), ("image", {"name": "one"})):
+        told = await room.export(one(tree), kind, **attributes)
+        assert room.json(told["containerimage.digest"])["layers"] == [
+            {"mediaType": OCI_LAYER_GZIP, "digest": base.descriptor.digest, "size": base.descriptor.size},
+            {"mediaType": OCI_LAYER, "digest": own.diff_id, "size": 4},
+        ]
+        assert room.images.deferred == {own.diff_id}
+    told = await room.export(one(tree), "moby", oci_mediatypes="false")
+    assert room.json(told["containerimage.digest"])["layers"][1]["mediaType"] == DOCKER_LAYER
+    assert room.layers.packed == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        ("image", {"push": "true", "name": "one"}),
+        ("image", {"name_canonical": "true", "name": "one"}),
+        ("image", {"dangling_name_prefix": "none"}),
+        ("image", {"annotation-index.a": "1", "name": "one"}),
+        ("docker", {}),
+        ("oci", {"tar": "true"}),
+    ],
+)
+async def test_a_deferred_layer_gets_a_blob_where_content_goes_elsewhere_or_is_named_by_its_digest(
+    room: Room, kind: str, attributes: Mapping[str, str]
+) -> None:
+    tree = deferring(room)
+    told = await room.export(one(tree), kind, **attributes)
+    assert room.layers.packed == [(tree.layers[1].diff_id, "lease")]
+    assert room.images.deferred == frozenset()
+    target = room.json(told["containerimage.digest"])
+    manifest = target if "layers" in target else room.json(target["manifests"][0]["digest"])
+    assert [each["mediaType"] for each in manifest["layers"]] == [OCI_LAYER_GZIP, OCI_LAYER_GZIP]
+    assert all(each["digest"] in room.store.blobs for each in manifest["layers"])
+
+
+async def test_a_blob_that_an_image_has_of_a_deferred_layer_is_taken(room: Room) -> None:
+    tree = deferring(room)
+    own = tree.layers[1].diff_id
+    room.images.known[own] = images.Layer(Descriptor(OCI_LAYER_GZIP, Digest.of(b"blob"), 4), own)
+    told = await room.export(one(tree), "moby")  # it went with its image
+    assert room.images.deferred == {own}
+    room.store.blobs[Digest.of(b"blob")] = b"blob"
+    told = await room.export(one(tree), "moby")
+    assert room.json(told["containerimage.digest"])["layers"][1]["digest"] == Digest.of(b"blob")
+    assert (room.images.deferred, room.layers.packed) == (frozenset(), [])
 
 
 async def test_a_layer_is_converted_once(room: Room) -> None:

@@ -22,7 +22,7 @@ from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
 from tests.fakes.build_stores import ExportedFiles, FakeStep, FakeStore, layer
-from tests.unit.buildd.exporters.exporting import ExportedImages
+from tests.unit.buildd.exporters.exporting import ExportedImages, Layers
 
 KEY, OTHER = Digest.of(b"key"), Digest.of(b"other")
 
@@ -69,7 +69,7 @@ class Room:
         self.images, self.session = ExportedImages(), Session()
         clients = Clients(cast("Sessions", self))
         self.files = ExportedFiles()
-        layers = LayerConverter(self.here, cast("FileWorker", self.files), scratch)
+        layers = LayerConverter(self.here, Layers(self.images, self.here), cast("FileWorker", self.files), scratch)
         self.exports = CacheExports(self.here, self.images, layers, clients, lambda: 10**18)
         self.imports = CacheImports(self, self.there, clients, lambda: self.images.kept())
         self.step = FakeStep()

@@ -162,3 +162,24 @@ def test_registry_is_called_what_it_listens_on() -> None:
     everywhere = own_names(parse_address("0.0.0.0:5000"), ())
     assert {"127.0.0.1:5000", "localhost:5000"} < everywhere
     assert "0.0.0.0:5000" not in everywhere
+
+
+async def test_an_image_without_all_its_blobs_is_completed_when_somebody_asks_for_it(parts: Parts) -> None:
+    whole = replace(add_image(parts.contents, f"{OWN}/app:1", f"{OWN}/app:2"), id="image")
+    lacking = Descriptor(OCI_MANIFEST, Digest.of(b"names a tar"), 11)
+    config = Digest.of(CONFIG)
+    image = replace(whole, target=lacking, manifest=lacking, contents={config: len(CONFIG)}, complete=False)
+    parts.catalog.listed = (image,)
+    parts.catalog.becomes = {"image": whole}
+    with pytest.raises(RefusedError):
+        await parts.blobs.size("app", Digest.of(LAYER))
+    assert (await parts.manifests.tags("app", "", None)).items == ("1", "2")
+    with pytest.raises(RefusedError):
+        await parts.manifests.find("app", "3")
+    assert parts.catalog.listed == (image,)
+    assert await parts.manifests.find("app", "2") == whole.manifest
+    assert await parts.blobs.size("app", Digest.of(LAYER)) == len(LAYER)
+    parts.catalog.listed = (image,)
+    with pytest.raises(RefusedError):  # what it was is no manifest of its any more
+        await parts.manifests.find("app", lacking.digest)
+    assert parts.catalog.listed == (whole,)

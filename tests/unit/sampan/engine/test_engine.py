@@ -3,16 +3,21 @@
 import asyncio
 import copy
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sampan.check import Finding
+from sampan.engine.check import Options, Repaired, lost_layers
 from sampan.engine.engine import Engine
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import ConflictError, DataLossError, NotFoundError, UnavailableError
 from sampan.layout import Layout
+from sampan.oci.digest import Digest
 from sampan.resource.container_spec import ContainerSpec, Process
+from sampan.resource.transfer import Pushed
 from tests.fakes.engine import FakeEngine, fake_engine, image, layers_of
 from tests.fakes.engine_containers import State
 
@@ -186,3 +191,60 @@ async def test_an_image_that_a_container_uses_is_not_taken_away(
     with pytest.raises(ConflictError, match=f"{message}.*{container[:12]}"):
         await services.engine.remove_image(asked, force=force)
     assert services.fake.images.images
+
+
+def build(services: Connected, *names: str) -> None:
+    """Have an image whose upper layers have no blobs yet."""
+    made = services.fake.images.add(image(names[0], layers=layers_of("base", "middle", "top")))
+    made.deferred.extend((MIDDLE, TOP))
+    made.repo_tags.extend(names[1:])
+    services.fake.layers.applied.update((BASE, MIDDLE, TOP))
+
+
+@pytest.mark.parametrize("way", ["push", "save", "save by ID", "save a repository"])
+async def test_an_image_gets_its_blobs_before_its_content_goes_elsewhere(services: Connected, way: str) -> None:
+    build(services, "big:1")
+    (made,) = services.fake.images.images.values()
+    await pull(services)
+    if way == "push":
+        steps = [step async for step in services.engine.push("big:1")]
+        assert isinstance(steps[-1], Pushed)
+    else:
+        name = {"save": "big:1", "save by ID": made.id.removeprefix("sha256:")[:12], "save a repository": "big"}[way]
+        with suppress(NotFoundError):  # the fake saves no repositories
+            assert [piece async for piece in services.engine.save_images([name])]
+    assert list(services.fake.images.find("big:1").deferred) == []
+    # What an image that was pulled has already is not made once more.
+    assert services.fake.layers.packed == []
+
+
+async def test_only_what_no_image_has_is_packed(services: Connected) -> None:
+    build(services, "big:1")
+    assert [piece async for piece in services.engine.save_images(["big:1"])]
+    assert services.fake.layers.packed == [MIDDLE, TOP]
+    layers = services.fake.images.find("big:1").layers
+    assert [layer.descriptor.digest for layer in layers[1:]] == [
+        Digest.of(f"blob of {diff_id}".encode()) for diff_id in (MIDDLE, TOP)
+    ]
+    assert [piece async for piece in services.engine.save_images(["big:1"])]
+    assert len(services.fake.layers.packed) == 2
+
+
+async def test_an_image_whose_layer_is_lost_is_not_pushed(services: Connected) -> None:
+    build(services, "big:1")
+    services.fake.layers.applied.remove(TOP)
+    with pytest.raises(NotFoundError, match=f"{TOP} is not stored"):
+        await anext(services.engine.push("big:1"))
+
+
+async def test_a_check_finds_a_lost_layer_of_which_there_is_no_blob(services: Connected) -> None:
+    build(services, "big:1", "other:2")
+    services.fake.layers.applied.remove(TOP)
+    finding, repaired = [step async for step in lost_layers(services.engine, Options(repair=True))]
+    assert isinstance(finding, Finding)
+    assert (finding.kind, finding.affected, finding.mendable) == ("image-broken", ("big:1", "other:2"), False)
+    assert TOP in finding.problem
+    assert isinstance(repaired, Repaired)
+    assert not repaired.outcome.repaired
+    services.fake.layers.applied.add(TOP)
+    assert [step async for step in lost_layers(services.engine, Options())] == []
