@@ -1,8 +1,10 @@
 """What runtimed can be told, and what each room makes of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtimed.containers.defaults import ContainerDefaults, make_defaults
+from runtimed.containers.remapping import Remapping, read_remapping
 from runtimed.network.planning.default_bridge import DefaultBridge, make_default_bridge
 from runtimed.stats.container_labels import DEFAULT_LABELS
 from sampan.service.config import ServiceConfig, option
@@ -42,6 +44,11 @@ class RuntimedConfig(ServiceConfig):
     default_shm_size: str = option("", "size of /dev/shm; empty: 64m")
     no_new_privileges: bool = option(False, "let no container's process gain privileges, unless it says otherwise")
     host_ip: str = option("", "address that ports are published at which name none; empty: all of them")
+    userns_remap: str = option(
+        "", "user[:group] whose ranges of IDs containers get that do not ask for --userns=host; default: dockremap's"
+    )
+    subuid_file: str = option("/etc/subuid", "where those ranges are, of user IDs")
+    subgid_file: str = option("/etc/subgid", "likewise, of group IDs")
     init: bool = option(False, "have an init program in containers that do not say, as --init does")
     bip: str = option("", "address of the default bridge, with its network: 10.9.0.1/24; empty: some that nobody uses")
     fixed_cidr: str = option("", "part of bip's network that containers get their addresses from; empty: all of it")
@@ -52,6 +59,11 @@ class RuntimedConfig(ServiceConfig):
     )
     labels: tuple[str, ...] = option((), "labels of the engine, which info shows: name=value")
     snapshotter_socket: str = option("", "socket of the snapshotter; empty: the engine's own")
+
+    @property
+    def remapping(self) -> Remapping | None:
+        """The IDs of containers. InvalidArgumentError."""
+        return read_remapping(self.userns_remap, Path(self.subuid_file), Path(self.subgid_file))
 
     @property
     def defaults(self) -> ContainerDefaults:

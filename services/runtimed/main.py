@@ -82,6 +82,7 @@ from runtimed.wire.steps_servicer import StepsServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.client.snapshots import SnapshotsClient
 from sampan.docker.options.logs import DRIVERS
+from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.service import harness
@@ -111,6 +112,9 @@ class Core:
         self.metrics = Metrics(service.metrics, self.statuses)
         self.metrics.watch_subscribers(self.events.subscribers)
         self.host = read_host()
+        self.remapping = config.remapping
+        if self.remapping is not None and not self.host.is_at_least(5, 19):
+            raise InvalidArgumentError(f"userns_remap: Linux {self.host.kernel} cannot map layers, 5.19 can")
         self.installed = find_runtimes(
             self.host,
             scratch=self.paths.run,
@@ -268,6 +272,7 @@ class Core:
             choose_runtime=lambda name: self.installed.choose(name).name,
             limits=lambda resources: _without_devices(oci_resources(resources, self.host, [])),
             defaults=self.service.config.defaults,
+            remapping=self.remapping,
         )  # fmt: skip
 
         def reload(config: RuntimedConfig) -> None:
@@ -308,6 +313,7 @@ class Core:
             cdi_spec_dirs=self.service.config.cdi_spec_dirs,
             labels=check_labels(self.service.config.labels),
             log_driver=self.service.config.log_driver,
+            remapped=self.remapping is not None,
         )
         networks = Networks(self.network, self.records)
         networks.default_options = parse_default_options(self.service.config.default_network_opts)

@@ -49,7 +49,7 @@ _WITHOUT: Final[Mapping[str, str]] = {
 _KNOWN: Final = frozenset(
     (
         "bip6", "bridge", "default-gateway", "default-gateway-v6", "fixed-cidr-v6", "ipv6",
-        "ip-forward", "ip-masq", "host-gateway-ip", "host-gateway-ips", "userns-remap",
+        "ip-forward", "ip-masq", "host-gateway-ip", "host-gateway-ips",
         "seccomp-profile", "selinux-enabled", "exec-opts", "cgroup-parent", "default-cgroupns-mode", "oom-score-adjust",
         "storage-opts", "raw-logs", "userland-proxy", "api-cors-header", "allow-nondistributable-artifacts",
         "min-api-version", "log-format",
@@ -273,6 +273,15 @@ def _look_at_hosts(result: Translation) -> None:
             )
 
 
+def _userns_remap(result: Translation, value: Any) -> None:
+    """dockerd makes the user and the ranges of ``default``; here they are looked up as any other's."""
+    if type(value) is not str:
+        raise TypeError
+    result.set("runtimed", "userns_remap", value)
+    user = "dockremap" if value == "default" else value.partition(":")[0]
+    result.notes.append(f"userns-remap: the engine starts if /etc/subuid and /etc/subgid have ranges of {user}'s")
+
+
 def _nothing(_result: Translation, value: Any) -> None:
     """``tls`` and ``tlsverify``: TLS is spoken with tls_cert, and clients are asked for theirs with tls_ca."""
     if type(value) is not bool:
@@ -295,6 +304,7 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
     "mtu": _one("runtimed", "mtu", int),
     "icc": _one("runtimed", "icc", bool),
     "default-network-opts": _network_options,
+    "userns-remap": _userns_remap,
     "labels": _many("runtimed", "labels"),
     "init": _one("runtimed", "init", bool),
     "default-runtime": _one("runtimed", "runtime", str),

@@ -142,7 +142,9 @@ class Archives:
         )
         if entry.status in _ALIVE:
             binds = tuple(Bind("", target, read_only=False) for target in _targets(container))
-            return replace(job, live_root=str(places.root), pid=container.state.pid, binds=binds)
+            mapped = bool(container.spec.namespaces.uid_mappings)
+            users = f"/proc/{container.state.pid}/ns/user" if mapped else ""
+            return replace(job, live_root=str(places.root), pid=container.state.pid, binds=binds, users=users)
         root_mounts = await self._snapshots.mounts(entry.id)
         images = {
             normal(mount.target): await self._snapshots.mounts(key)

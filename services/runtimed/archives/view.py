@@ -54,6 +54,7 @@ class ArchiveJob:
         ""  # of one that was never started: to be made, with what every container has, as Docker's create
     )
     keep_kinds: bool = False
+    users: str = ""  # user namespace of a container that runs, by whose IDs its files are shown
 
     def to_json(self) -> str:
         """Return the job as text."""
@@ -72,6 +73,7 @@ def _mounts(written: Iterable[tuple[str, str, Iterable[str]]]) -> tuple[tuple[st
 
 
 _CLONE_NEWNS: Final = 0x00020000
+_CLONE_NEWUSER: Final = 0x10000000
 
 
 def show(job: ArchiveJob) -> RootFs:
@@ -105,10 +107,24 @@ def show(job: ArchiveJob) -> RootFs:
                 _attach(tree, bind.target, copies[bind.target])
         if job.read_only:
             mounts.mount("", job.root, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY)
+        if job.users:
+            _become_root_of(job.users)
     finally:
         for copy in copies.values():
             os.close(copy)
     return tree
+
+
+def _become_root_of(users: str) -> None:
+    """Be root of a user namespace, and of nothing else: owners are told and set by its IDs from here on."""
+    there = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        check(LIBC.setns(ctypes.c_int(there), ctypes.c_int(_CLONE_NEWUSER)), users)
+    finally:
+        os.close(there)
+    os.setgroups([])
+    os.setgid(0)
+    os.setuid(0)
 
 
 def _copies(job: ArchiveJob) -> dict[str, int]:

@@ -19,6 +19,7 @@ from runtimed.containers.links import with_ids
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
+from runtimed.containers.remapping import Remapping
 from runtimed.containers.store import Intent
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
@@ -89,8 +90,13 @@ class Containers:
         choose_runtime: Callable[[str], str],
         limits: Callable[[Resources], Mapping[str, object]],
         defaults: ContainerDefaults | None = None,
+        remapping: Remapping | None = None,
     ) -> None:
-        """``defaults`` fill in what a spec does not say; they may be replaced at any time."""
+        """``defaults`` fill in what a spec does not say; they may be replaced at any time.
+
+        ``remapping`` has the IDs of containers without an owner; None: they have the host's.
+        """
+        self._remapping = remapping
         self.defaults = defaults or ContainerDefaults()
         self._memory = memory
         self._lifecycle = lifecycle
@@ -120,6 +126,8 @@ class Containers:
         check_sizes(spec)
         check_owner(spec)
         check_options(spec)
+        if self._remapping is not None and not spec.owner:
+            spec = self._remapping.apply(spec)
         if spec.stop_signal:
             parse_signal(spec.stop_signal)
         spec = replace(spec, name=name, namespaces=self._resolved_namespaces(spec))

@@ -69,7 +69,7 @@ async def conmon_version(path: str, environ: Mapping[str, str]) -> str:
     return first.rpartition(" ")[2].strip()
 
 
-def security_options(host: HostFacts) -> list[str]:
+def security_options(host: HostFacts, *, remapped: bool = False) -> list[str]:
     """Return what protects the host, in Docker's form."""
     options = []
     if host.apparmor:
@@ -78,6 +78,8 @@ def security_options(host: HostFacts) -> list[str]:
         options.append("name=seccomp,profile=builtin")
     if host.selinux:
         options.append("name=selinux")
+    if remapped:
+        options.append("name=userns")
     if host.layout.version == 2:
         options.append("name=cgroupns")
     return options

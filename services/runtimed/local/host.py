@@ -53,8 +53,13 @@ class LocalHost:
         cdi_spec_dirs: Sequence[str] = (),
         labels: Sequence[str] = (),
         log_driver: str = "",
+        remapped: bool = False,
     ) -> None:
-        """``labels`` are the engine's, ``log_driver`` that of containers that ask for none; both may be replaced."""
+        """``labels`` are the engine's, ``log_driver`` that of containers that ask for none; both may be replaced.
+
+        ``remapped``: containers have user namespaces unless they say otherwise.
+        """
+        self._remapped = remapped
         self.labels = tuple(labels)
         self.log_driver = log_driver
         self._host = host
@@ -78,7 +83,7 @@ class LocalHost:
             ),
             cgroup_version=self._host.layout.version,
             cgroup_layout=self._host.layout.value,
-            security_options=tuple(security_options(self._host)),
+            security_options=tuple(security_options(self._host, remapped=self._remapped)),
             warnings=(*warnings(self._host, self._installed), *(f"WARNING: {each}" for each in devices.problems)),
             containers_running=tally[Status.RUNNING] + tally[Status.RESTARTING],
             containers_paused=tally[Status.PAUSED],

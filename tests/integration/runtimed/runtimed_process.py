@@ -66,6 +66,7 @@ class Runtimed:
     """The process, and stubs for its services."""
 
     roots: Path
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     channel: grpc.aio.Channel | None = None
     containers: "containers_pb2_grpc.ContainersAsyncStub" = field(init=False)
@@ -79,7 +80,15 @@ class Runtimed:
     async def start(self) -> None:
         """Start it and return when it serves."""
         log = (self.roots / "runtimed.log").open("ab")
-        arguments = ["--data-root", str(self.roots / "data"), "--run-root", str(self.run_root), "--log-level", "debug"]
+        arguments = [
+            "--data-root",
+            str(self.roots / "data"),
+            "--run-root",
+            str(self.run_root),
+            "--log-level",
+            "debug",
+            *self.options,
+        ]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "runtimed", *arguments], stderr=log, stdout=log, start_new_session=True
         )
@@ -111,7 +120,9 @@ class Runtimed:
             chain_id="busybox",
             image="busybox",
             process=spec_pb2.Process(cmd=args, env=["PATH=/bin"], **process),  # type: ignore[arg-type]
-            namespaces=spec_pb2.Namespaces(network=str(fields.pop("network", "none"))),
+            namespaces=spec_pb2.Namespaces(
+                network=str(fields.pop("network", "none")), user=str(fields.pop("user", ""))
+            ),
             **fields,  # type: ignore[arg-type]
         )
         with rpc_errors():
@@ -222,9 +233,9 @@ class Runtimed:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[tuple[Runtimed, FakeSnapshotter]]:
-    """Start a fake snapshotter and a runtimed; leave no process and no mount behind."""
-    runtimed = Runtimed(directory)
+async def running(directory: Path, *options: str) -> AsyncIterator[tuple[Runtimed, FakeSnapshotter]]:
+    """Start a fake snapshotter and a runtimed with ``options``; leave no process and no mount behind."""
+    runtimed = Runtimed(directory, options)
     (directory / "run").mkdir()
     (directory / "snapshots").mkdir()
     snapshotter = FakeSnapshotter(directory / "snapshots", {"busybox": make_busybox_root(directory / "busybox")})

@@ -1,7 +1,9 @@
 """Containers with user namespaces, on the real kernel and with both OCI runtimes."""
 
+import io
 import os
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from sampan.api.runtime.v1 import spec_pb2
+from sampan.client.archives import ArchivesClient
+from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import IdMapping, Mount, MountType, Namespaces
 from sampan.sys.idmaps import create_network, hold, make_users
 from sampan.sys.mounts import MNT_DETACH, umount2
@@ -151,3 +156,73 @@ async def test_it_starts_again_with_what_it_wrote_and_after_a_restart_of_the_ser
     assert (await pods.containers.get(made.id)).state.pid == made.state.pid
     await pods.containers.restart(made.id, 0)
     assert await pods.until(2) == ["cat: can't open '/kept': No such file or directory", "more"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def remapped() -> AsyncIterator[Runtimed]:
+    """A runtimed that gives every container a user namespace."""
+    with reachable() as directory:
+        for name in ("subuid", "subgid"):
+            (directory / name).write_text("me:300000:65536\n")
+        options = (
+            "--userns-remap",
+            "me",
+            "--subuid-file",
+            f"{directory}/subuid",
+            "--subgid-file",
+            f"{directory}/subgid",
+        )
+        async with running(directory, *options) as (process, _):
+            yield process
+        assert mounts_below(directory) == []
+
+
+async def test_every_container_has_the_ids_that_are_configured(remapped: Runtimed) -> None:
+    read = ("cat", "/proc/self/uid_map")
+    assert (await remapped.run(*read, network="bridge"))[1].stdout.split() == [b"0", b"300000", b"65536"]
+    made = await remapped.begin("sh", "-c", "echo > /etc/hosts && sleep 60", network="bridge")
+    assert (await remapped.exec(made, *read))[1].stdout.split() == [b"0", b"300000", b"65536"]
+    beside = await remapped.run("ls", "-l", "/proc/self/ns/user", network=f"container:{made}")
+    alone = await remapped.exec(made, "ls", "-l", "/proc/self/ns/user")
+    assert beside[1].stdout.split()[-1] == alone[1].stdout.split()[-1]
+    assert (await remapped.run(*read, user="host"))[1].stdout.split() == [b"0", b"0", b"4294967295"]
+
+
+async def test_volumes_have_one_owner_whoever_writes_to_them(remapped: Runtimed) -> None:
+    volume = spec_pb2.Mount(type=spec_pb2.Mount.VOLUME, source="shared", target="/data")
+    await remapped.run("touch", "/data/mapped", mounts=[volume])
+    await remapped.run("touch", "/data/plain", mounts=[volume], user="host")
+    for user in ("", "host"):
+        told = await remapped.run(
+            "stat", "-c", "%u", "/data", "/data/mapped", "/data/plain", mounts=[volume], user=user
+        )
+        assert told[1].stdout.split() == [b"0", b"0", b"0"]
+
+
+async def test_files_are_copied_by_the_ids_that_the_container_has(remapped: Runtimed) -> None:
+    assert remapped.channel is not None
+    archives = ArchivesClient(remapped.channel)
+    made = await remapped.begin("sleep", "60")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo("copied")
+        entry.uid, entry.gid = 7, 8
+        tar.addfile(entry)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield packed.getvalue()
+
+    await archives.write(made, "/", pieces())
+    assert (await remapped.exec(made, "stat", "-c", "%u:%g", "/copied"))[1].stdout == b"7:8\n"
+    back = b"".join([piece async for piece in archives.read(made, "/copied") if isinstance(piece, bytes)])
+    with tarfile.open(fileobj=io.BytesIO(back)) as tar:
+        (found,) = tar.getmembers()
+    assert (found.name, found.uid, found.gid) == ("copied", 7, 8)
+
+
+async def test_what_dockerd_refuses_is_refused(remapped: Runtimed) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot share the host's network namespace when user namespaces"):
+        await remapped.create("true", network="host")
+    with pytest.raises(InvalidArgumentError, match="privileged mode is incompatible with user namespaces"):
+        await remapped.create("true", security=spec_pb2.Security(privileged=True))
+    assert (await remapped.run("true", security=spec_pb2.Security(privileged=True), user="host"))[0] == 0

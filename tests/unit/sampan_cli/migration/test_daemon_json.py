@@ -75,6 +75,7 @@ def test_services_understand_what_is_translated(tmp_path: Path) -> None:
     options = parse_default_options(runtimed.default_network_opts)
     assert options == {"bridge": {"com.docker.network.driver.mtu": "1300"}}
     assert parse_default_pools(runtimed.default_address_pools)
+    assert runtimed.userns_remap == "default"
     assert runtimed.runtimes == ("runsc=/usr/bin/runsc",)
     assert [(one.host, one.insecure) for one in imaged.registries] == [("docker.io", False), ("reg.lan:5000", True)]
     assert [one.url for one in imaged.registries[0].mirrors] == ["https://mirror.example", "https://other.example"]
@@ -89,9 +90,10 @@ def test_services_understand_what_is_translated(tmp_path: Path) -> None:
 def test_what_has_no_equivalent_is_named() -> None:
     result = translate(WHOLE)
     assert sorted(line.partition(":")[0] for line in result.without) == [
-        "data-root", "insecure-registries", "nonsense", "runtimes", "userns-remap",
+        "data-root", "insecure-registries", "nonsense", "runtimes",
     ]  # fmt: skip
-    assert not result.notes
+    (note,) = result.notes
+    assert note == "userns-remap: the engine starts if /etc/subuid and /etc/subgid have ranges of dockremap's"
 
 
 def test_a_port_that_was_open_is_told_about() -> None:
@@ -105,6 +107,7 @@ def test_a_port_that_was_open_is_told_about() -> None:
      ("debug", "yes"), ("default-address-pools", [{}]), ("insecure-registries", ["a/b"]),
      ("max-concurrent-downloads", "3"),
      ("mtu", "1400"), ("icc", "no"), ("default-network-opts", {"bridge": {"a": 1}}), ("labels", "a=b"), ("init", 1),
+     ("userns-remap", 1),
      ("builder", []), ("features", 1), ("log-level", "loud"), ("tls", "yes"), ("default-shm-size", "big")],
 )  # fmt: skip
 def test_a_value_that_cannot_be_understood_is_named(key: str, value: object) -> None:
@@ -118,7 +121,7 @@ def test_the_command_shows_or_writes_and_overwrites_nothing(tmp_path: Path) -> N
     shown = run(app, ["system", "import-config", str(tmp_path / "daemon.json")])
     assert shown.exit_code == 0
     assert "# runtimed.toml\n" in shown.stdout
-    assert "no equivalent: userns-remap: the engine has nothing like it" in shown.stderr
+    assert "no equivalent: nonsense: dockerd has no such key" in shown.stderr
     written = ["system", "import-config", "--write", str(tmp_path / "c"), str(tmp_path / "daemon.json")]
     assert run(app, written).exit_code == 0
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
