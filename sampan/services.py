@@ -25,6 +25,7 @@ class ServiceEntry:
     run: Run = Run.ALWAYS
     used_by_engine: bool = False  # sampan.engine calls it; checked for damage in the order of the table
     accounts_for_disk: bool = False  # says itself what is in its data directory (sampan.disk.v1)
+    may_be_kept: bool = False  # on demand; `sampan up` starts it too if it is asked to
 
 
 TABLE: Final = (
@@ -34,13 +35,15 @@ TABLE: Final = (
     ServiceEntry("buildd", 9666),
     ServiceEntry("dockerapi", 9664),
     ServiceEntry("registryd", 9665, Run.ON_DEMAND),
-    ServiceEntry("crid", 9667, Run.ON_DEMAND),
+    ServiceEntry("crid", 9667, Run.ON_DEMAND, may_be_kept=True),
 )
 
 ALL: Final = tuple(entry.name for entry in TABLE)
 # Whose the sockets are that systemd passes to the engine.
 LISTENER: Final = "dockerapi"
 STARTED: Final = tuple(entry.name for entry in TABLE if entry.run is Run.ALWAYS)
+# What `sampan up` may keep besides, the last to start.
+KEPT: Final = tuple(entry.name for entry in TABLE if entry.may_be_kept)
 USED_BY_ENGINE: Final = tuple(entry.name for entry in TABLE if entry.used_by_engine)
 ACCOUNTED: Final = frozenset(entry.name for entry in TABLE if entry.accounts_for_disk)
 METRICS_PORTS: Final = {entry.name: entry.metrics_port for entry in TABLE}

@@ -99,6 +99,10 @@ REGISTRY: Final = {
     "serve": Entry("registry.serve", "Serve a registry over the engine's content"),
 }
 
+CRI: Final = {
+    "serve": Entry("cri.serve", "Serve Kubernetes' Container Runtime Interface"),
+}
+
 SYSTEM: Final = {
     "info": Entry("system.info", "Display system-wide information"),
     "df": Entry("system.df", "Show disk usage"),
@@ -146,6 +150,7 @@ ROOT: Final = {
     "volume": Entry("groups:volume", "Manage volumes"),
     "context": Entry("groups:context", "Manage contexts"),
     "registry": Entry("groups:registry", "Serve the engine's images to others"),
+    "cri": Entry("groups:cri", "Run Kubernetes' pods"),
     "system": Entry("groups:system", "Manage the engine"),
     **_ENGINE,
 }

@@ -36,6 +36,11 @@ def registry() -> None:
     """Serve the engine's images to others."""
 
 
+@click.group("cri", cls=LazyGroup, entries=table.CRI)
+def cri() -> None:
+    """Run Kubernetes' pods."""
+
+
 @click.group("context", cls=LazyGroup, entries=table.CONTEXT)
 def context() -> None:
     """Manage contexts."""

@@ -1,7 +1,8 @@
-"""The supervisor's process: ``python -m sampan_cli.supervisor DATA_ROOT RUN_ROOT START_TIMEOUT_S [REPORT_FD]``.
+"""The supervisor's process: ``python -m sampan_cli.supervisor DATA_ROOT RUN_ROOT START_TIMEOUT_S ALSO [REPORT_FD]``.
 
 ``sampan up`` becomes this by exec, so that what parses its flags is not kept in memory for the life of the engine.
-With REPORT_FD it is in the background: ``ok``, or why the engine could not be started, is written there.
+ALSO names services to keep besides, separated by commas. With REPORT_FD it is in the background: ``ok``, or why the
+engine could not be started, is written there.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from sampan_cli.supervisor.supervisor import Supervisor
 
 def main(argv: list[str]) -> int:
     """Run the engine and return the exit code."""
-    data_root, run_root, start_timeout_s, *rest = argv
+    data_root, run_root, start_timeout_s, also, *rest = argv
     layout = Layout(Path(data_root), Path(run_root))
     background = bool(rest)
     report_fd = int(rest[0]) if background else sys.stderr.fileno()
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> int:
         terminal=None if background else report_fd,
         on_ready=on_ready,
         listeners=listeners,
+        also=tuple(filter(None, also.split(","))),
     )
     try:
         engine.run()

@@ -10,14 +10,14 @@ import fcntl
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sampan.errors import ConflictError, InvalidArgumentError
 from sampan.layout import Layout
-from sampan.services import STARTED
+from sampan.services import KEPT, STARTED
 from sampan.sys.closed import RUN_ROOT, close_files, make_closed
 from sampan.sys.files import note_owner
 
@@ -137,9 +137,9 @@ def supervisor(layout: Layout) -> Process | None:
     return _holder("sampan", layout.run_root / _LOCK)
 
 
-def services(layout: Layout) -> list[Process]:
-    """Return the services that run on the data root, in the order in which they are started."""
-    found = (_holder(name, layout.data(name) / "lock") for name in STARTED)
+def services(layout: Layout, names: Iterable[str] = (*STARTED, *KEPT)) -> list[Process]:
+    """Return those of ``names`` that run on the data root, in this order; all are in the order of their start."""
+    found = (_holder(name, layout.data(name) / "lock") for name in names)
     return [process for process in found if process is not None]
 
 

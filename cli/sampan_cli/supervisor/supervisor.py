@@ -66,9 +66,11 @@ class Supervisor:
         terminal: int | None,
         on_ready: Callable[[], None],
         listeners: Sequence[int] = (),
+        also: Sequence[str] = (),
     ) -> None:
         """``on_ready`` is called once, when every service has been ready; ``terminal`` gets the logs.
 
+        ``also`` are services to keep besides those that every engine has.
         ``listeners`` are the descriptors that systemd has passed (sd_listen_fds(3)), from 3 on: the Docker API's.
         """
         self._layout = layout
@@ -76,6 +78,7 @@ class Supervisor:
         self._terminal = terminal
         self._on_ready = on_ready
         self._listeners = listeners
+        self._names = (*STARTED, *also)
         self._selector = selectors.DefaultSelector()
         self._keepers: list[_Keeper] = []
         self._engine_ready = False
@@ -100,7 +103,7 @@ class Supervisor:
             directory = self._layout.run_root / "logs"
             make_closed(directory)
             # Our own messages are among the files when we are in the background, and must not grow for ever either.
-            self._logs = LogWatcher(directory, (*STARTED, "sampan"), terminal=self._terminal)
+            self._logs = LogWatcher(directory, (*self._names, "sampan"), terminal=self._terminal)
             stack.callback(self._logs.close)
             self._selector.register(self._logs, selectors.EVENT_READ, self._logs.catch_up)
             self._open_notify_sockets(stack)
@@ -142,7 +145,7 @@ class Supervisor:
 
     def _take_over(self) -> None:
         """Stop the services that a killed supervisor left behind, in reverse order."""
-        for process in reversed(roots.services(self._layout)):
+        for process in reversed(roots.services(self._layout, self._names)):
             _say(f"stopping {process.name} (pid {process.pid}), left by an engine that was killed")
             process.signal(signal.SIGTERM)
             if not process.wait(STOP_TIMEOUT_S):
@@ -153,7 +156,7 @@ class Supervisor:
     def _open_notify_sockets(self, stack: contextlib.ExitStack) -> None:
         directory = self._layout.run_root / "notify"
         make_closed(directory)
-        for name in STARTED:
+        for name in self._names:
             keeper = _Keeper(name, NotifySocket(directory / name))
             stack.callback(keeper.notify.close)
             self._keepers.append(keeper)

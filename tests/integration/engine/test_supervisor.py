@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sampan.layout import Layout
-from sampan.services import STARTED
+from sampan.services import KEPT, STARTED
 from sampan_cli.supervisor.roots import claim
 from tests.support.tools import eventually
 
@@ -86,7 +86,7 @@ class Roots:
 def roots(tmp_path: Path) -> Iterator[Roots]:
     modules = tmp_path / "modules"
     modules.mkdir()
-    for name in STARTED:
+    for name in (*STARTED, *KEPT):
         package = modules / name
         package.mkdir()
         (package / "__init__.py").touch()
@@ -101,7 +101,37 @@ def roots(tmp_path: Path) -> Iterator[Roots]:
     for behaviour in roots.layout.data_root.glob("deaf-*"):
         behaviour.unlink()
     roots.sampan("down")
-    assert not [name for name in STARTED if roots.runs(name)]
+    assert not [name for name in (*STARTED, *KEPT) if roots.runs(name)]
+
+
+def test_up_keeps_what_else_it_is_asked_to_and_stops_that_first(roots: Roots) -> None:
+    process = roots.up("--cri")
+    assert set(roots.history()) == {f"{name} started" for name in (*STARTED, "crid")}
+    before = roots.pid("crid")
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: roots.runs("crid") and roots.pid("crid") not in (0, before), "crid is started again")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(20)
+    again = roots.up("--cri")  # takes over what the killed one has left
+    again.terminate()
+    again.wait(20)
+    stopped = [line.removesuffix(" stopped") for line in roots.history() if line.endswith(" stopped")]
+    assert stopped[-len(STARTED) - 1 :] == ["crid", *reversed(STARTED)]
+
+
+def test_a_service_that_somebody_runs_beside_the_engine_is_left_alone_when_that_starts(roots: Roots) -> None:
+    roots.layout.run_root.mkdir()
+    command = [sys.executable, "-m", "crid", "--data-root", str(roots.layout.data_root)]
+    command += ["--run-root", str(roots.layout.run_root)]
+    with subprocess.Popen(command, env=roots.environment(), start_new_session=True) as own:
+        eventually(lambda: roots.runs("crid"), "crid runs")
+        engine = roots.up()
+        assert own.poll() is None
+        assert "crid" in roots.sampan("status", "--format", "{{.Service}}").stdout
+        engine.terminate()
+        engine.wait(20)
+        assert own.poll() is None
+        own.terminate()
 
 
 def test_up_starts_every_service_and_stops_them_in_reverse_order(roots: Roots) -> None:

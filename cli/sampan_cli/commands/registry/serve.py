@@ -1,9 +1,6 @@
 """``sampan registry serve``: a registry over the engine's content."""
 
-import fcntl
-import os
-import sys
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 import click
 
@@ -11,9 +8,10 @@ from sampan.docker.sizes import parse_size
 from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan_cli.app.lazy import sampan_command
-from sampan_cli.app.session import CommandError, EngineDownError, Session
+from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.flags import from_flags
 from sampan_cli.options.types import Parsed
+from sampan_cli.supervisor.foreground import become, command_line
 
 _FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
@@ -34,15 +32,7 @@ class ServeOptions:
 
     def arguments(self, layout: Layout) -> list[str]:
         """Return the service's command line."""
-        # -P: the directory in which someone typed this is no place to import from.
-        arguments = [sys.executable, "-P", "-m", "registryd", "--log-format", "text"]
-        arguments += ["--data-root", str(layout.data_root), "--run-root", str(layout.run_root)]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value not in (None, False, ()):
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
-                arguments += [f"--{field.name.replace('_', '-')}", text]
-        return arguments
+        return command_line("registryd", layout, asdict(self))
 
 
 @sampan_command(
@@ -84,23 +74,4 @@ def command(session: Session, /, **flags: object) -> None:
         arguments = from_flags(ServeOptions, flags).arguments(layout)
     except SampanError as error:
         raise CommandError(str(error)) from error
-    if not layout.socket("imaged").exists():
-        raise EngineDownError(layout)
-    _refuse_second(layout)
-    sys.stdout.flush()
-    os.execve(sys.executable, arguments, os.environ)  # noqa: S606 - no shell is meant
-
-
-def _refuse_second(layout: Layout) -> None:
-    """Say that this engine's registry is served already: the service itself speaks of engines."""
-    try:
-        fd = os.open(layout.data("registryd") / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # the first one, or nobody who may serve one
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        raise CommandError(f"this engine's registry is served already, by process {pid}") from None
-    finally:
-        os.close(fd)
+    become("registryd", layout, arguments, "registry")

@@ -13,7 +13,7 @@ import click
 from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan.service.set_aside import Unrecovered, read_set_aside
-from sampan.services import STARTED
+from sampan.services import KEPT, STARTED
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.flags import format_option
@@ -66,7 +66,8 @@ def command(session: Session, template: str) -> None:
 async def read_status(layout: Layout) -> list[ServiceStatus]:
     """Ask every service how it is, all at once."""
     running = {process.name: process.pid for process in roots.services(layout)}
-    return list(await asyncio.gather(*(_status(layout, name, running.get(name)) for name in STARTED)))
+    names = (*STARTED, *(name for name in KEPT if name in running))
+    return list(await asyncio.gather(*(_status(layout, name, running.get(name)) for name in names)))
 
 
 async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatus:

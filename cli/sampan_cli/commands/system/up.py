@@ -27,12 +27,14 @@ class UpOptions:
     layout: Layout
     detach: bool
     start_timeout_s: float
+    cri: bool = False
 
     def arguments(self) -> list[str]:
         """The supervisor's command line."""
         # -P: the directory in which someone typed this is no place to import from.
         module = [sys.executable, "-P", "-m", "sampan_cli.supervisor"]
-        return [*module, str(self.layout.data_root), str(self.layout.run_root), f"{self.start_timeout_s:g}"]
+        also = "crid" if self.cri else ""
+        return [*module, str(self.layout.data_root), str(self.layout.run_root), f"{self.start_timeout_s:g}", also]
 
 
 @sampan_command(
@@ -40,6 +42,7 @@ class UpOptions:
     examples="""
     sampan up --detach
     sampan --data-root /srv/two --run-root /run/two up --detach
+    sampan up --detach --cri
     """,
 )
 @click.option("--detach", "-d", is_flag=True, help="Return when every service is ready; the engine goes on.")
@@ -52,14 +55,15 @@ class UpOptions:
     "--timeout", "start_timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True,
     help="Give up if a service is not ready after this many seconds.",
 )  # fmt: skip
+@click.option("--cri", is_flag=True, help="Serve Kubernetes' Container Runtime Interface, too.")
 @click.pass_obj
-def command(session: Session, detach: bool, config_dir: str | None, start_timeout_s: float) -> None:
+def command(session: Session, detach: bool, config_dir: str | None, start_timeout_s: float, cri: bool) -> None:
     """Start the engine: all its services, each a process of its own.
 
     In the foreground it shows what the services log, and stops them on Ctrl-C or SIGTERM. A service that dies is
     started again. Containers do not depend on the engine's processes: they run on when it stops.
     """
-    options = UpOptions(session.here("up"), detach, start_timeout_s)
+    options = UpOptions(session.here("up"), detach, start_timeout_s, cri)
     environ = {**os.environ, **ENVIRONMENT}
     if config_dir is not None:
         environ["SAMPAN_CONFIG_DIR"] = config_dir
