@@ -12,7 +12,9 @@ from crid.cni.process import Programs
 from crid.cni.records import StoredRecords
 from crid.cni.watch import Configuration
 from crid.containers.containers import Containers
+from crid.containers.events import PodEvents
 from crid.containers.members import RuntimeMembers
+from crid.containers.model import OWNER
 from crid.containers.store import ContainerStore
 from crid.handlers import Handlers
 from crid.images.images import PodImages
@@ -26,6 +28,7 @@ from crid.streaming.server import StreamingServer
 from crid.streaming.tokens import Tokens
 from crid.wire import convert
 from crid.wire.container_servicer import ContainerServicer
+from crid.wire.events_servicer import EventsServicer
 from crid.wire.image_servicer import ImageServicer
 from crid.wire.runtime_servicer import RuntimeServicer
 from crid.wire.sandbox_servicer import SandboxServicer
@@ -33,6 +36,7 @@ from crid.wire.services import image_service, runtime_service
 from crid.wire.stats_servicer import StatsServicer
 from crid.wire.streaming_servicer import StreamingServicer
 from sampan.client.services import Services
+from sampan.engine import following
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.service.listening import load_certificate, parse_address
@@ -93,6 +97,11 @@ async def build(service: Service[CriConfig]) -> None:
         service.set_aside.add("sandbox", name, reason)
     await containers.recover()
 
+    events = PodEvents(
+        lambda: following.events(engine.runtime, owner=OWNER), records, sandboxes.everything(), time.time_ns
+    )
+    kept.on_change = events.changed
+
     ports = SandboxPorts(sandboxes.network_of)
     processes = EngineProcesses(engine.containers, engine.execs)
     streams = StreamingServer(Tokens(time.monotonic), processes, ports, service.metrics, config.stream_idle_s)
@@ -113,6 +122,7 @@ async def build(service: Service[CriConfig]) -> None:
         runtime_service(
             RuntimeServicer(engine.host, networks, handlers),
             StatsServicer(usages, containers, layers),
+            EventsServicer(events, sandboxes, containers),
             SandboxServicer(sandboxes, containers),
             ContainerServicer(containers, engine.execs),
             StreamingServicer(streams, containers),

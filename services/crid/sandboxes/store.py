@@ -17,12 +17,16 @@ Decode = Callable[[bytes], PodConfig]
 
 
 class SandboxStore:
-    """All sandboxes. A change is on disk when it returns, and is seen then."""
+    """All sandboxes. A change is on disk when it returns, and is seen then.
+
+    ``on_change`` is called with a sandbox as it was and the state that it has come to, None if it is gone.
+    """
 
     def __init__(self, store: Store, decode: Decode) -> None:
         """``decode`` reads a config as it was sent."""
         self._store = store
         self._decode = decode
+        self.on_change: Callable[[Sandbox, State | None], None] = lambda _sandbox, _state: None
         self._known: dict[str, Sandbox] = {}
 
     async def load(self) -> dict[str, str]:
@@ -75,6 +79,7 @@ class SandboxStore:
             lambda db: db.execute("UPDATE sandboxes SET state = ?, addresses = ?, holder = ? WHERE id = ?", row)
         )
         self._known[changed.id] = changed
+        self.on_change(sandbox, state)
         return changed
 
     async def drop(self, id: str) -> None:
@@ -84,4 +89,5 @@ class SandboxStore:
             db.execute("DELETE FROM sandboxes WHERE id = ?", (id,))
 
         await self._store.write(delete)
-        self._known.pop(id, None)
+        if (known := self._known.pop(id, None)) is not None:
+            self.on_change(known, None)
