@@ -29,6 +29,16 @@ DEPENDS = (
 )  # fmt: skip
 FOREVER = ("sleep", "100000")
 
+# Asks the Docker API at the socket that systemd listens at.
+ASK = """
+import socket
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.settimeout(60)
+    asking.connect("/run/docker.sock")
+    asking.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
+    print(asking.makefile().read().split()[-1])
+"""
+
 # Adds to a database's schema version.
 STEP = """
 import sqlite3, sys
@@ -183,6 +193,25 @@ def repacked(package: Path, directory: Path, old: str, new: str) -> Path:
         stdout=subprocess.DEVNULL,
     )
     return made
+
+
+def test_a_socket_of_systemd_s_starts_it_and_outlives_its_processes(machine: Machine) -> None:
+    def ask() -> str:
+        return machine("python3", "-c", ASK).line
+
+    machine("systemctl", "stop", "sampan")
+    machine("sh", "-c", "echo 'listen = [\"fd://docker\"]' > /etc/sampan/dockerapi.toml")
+    machine("systemctl", "start", "sampan.socket")
+    assert machine.fails("systemctl", "is-active", "sampan").line == "inactive"
+    assert ask() == "OK"  # who connects first has it started, and waits
+    assert machine("systemctl", "is-active", "sampan").line == "active"
+    assert machine.states() == {"always": "Up", "unless": "Up", "plain": "Up"}
+    machine("sh", "-c", "kill -KILL $(sampan status --format '{{.Service}} {{.Pid}}' | sed -n 's/^dockerapi //p')")
+    assert ask() == "OK"
+    assert machine("stat", "--format", "%a %G", "/run/docker.sock").line == "660 sampan"
+    machine("rm", "/etc/sampan/dockerapi.toml")
+    machine("systemctl", "stop", "sampan.socket")
+    machine("systemctl", "restart", "sampan")
 
 
 def test_an_older_program_refuses_what_a_newer_one_has_written(machine: Machine) -> None:

@@ -42,6 +42,7 @@ class TlsListener:
         self.certificates = certificates
         self.make = make
         self._pending: dict[TlsConnection, asyncio.TimerHandle] = {}
+        self._quiet: set[TlsConnection] = set()
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -61,19 +62,28 @@ class TlsListener:
         if (timer := self._pending.pop(connection, None)) is not None:
             timer.cancel()
 
+    def is_quiet(self, connection: "TlsConnection", *, quiet: bool) -> None:
+        """Note whether a client that was let in has yet to say something."""
+        if quiet:
+            self._quiet.add(connection)
+        else:
+            self._quiet.discard(connection)
+
     def close(self) -> None:
-        """End the handshakes that are under way."""
+        """End the handshakes that are under way, and connections on which nobody has said anything."""
         for connection in list(self._pending):
             self.ended(connection)
             connection.abort()
+        for connection in list(self._quiet):
+            connection.close()
 
 
 class TlsConnection(asyncio.Transport, asyncio.Protocol):
     """The protocol of a TCP connection, and the transport of what is spoken inside."""
 
     __slots__ = (
-        "_closing", "_ended", "_eof_written", "_incoming", "_inside", "_listener", "_outgoing", "_paused",
-        "_raw", "_tls",
+        "_admitted", "_closing", "_ended", "_eof_written", "_incoming", "_inside", "_listener", "_outgoing",
+        "_paused", "_raw", "_tls",
     )  # fmt: skip
 
     def __init__(self, listener: TlsListener) -> None:
@@ -83,7 +93,9 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._raw: asyncio.Transport | None = None
-        self._inside: asyncio.BaseProtocol | None = None  # None: the handshake is under way
+        self._admitted = False  # the handshake is over
+        # Made when there is something to hear: connections that clients keep for later cost what TLS does, and no more.
+        self._inside: asyncio.BaseProtocol | None = None
         self._paused = False
         self._ended = False  # the client sends no more
         self._closing = False
@@ -103,15 +115,15 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Take what the client has sent."""
         position = 0
         while position < len(data) and not self._closing:
-            size = _HANDSHAKE_PIECE_BYTES if self._inside is None else _PIECE_BYTES
+            size = _PIECE_BYTES if self._admitted else _HANDSHAKE_PIECE_BYTES
             if self._paused:
                 size = len(data)
             self._incoming.write(data[position : position + size])
             position += size
-            if self._inside is None:
-                self._shake_hands(data)
-            else:
+            if self._admitted:
                 self._read()
+            else:
+                self._shake_hands(data)
 
     def eof_received(self) -> bool:
         """Close a connection that broke off. One whose input was ended by TLS before may still want its answer."""
@@ -121,6 +133,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Tell who speaks inside."""
         self._closing = True
         self._listener.ended(self)
+        self._listener.is_quiet(self, quiet=False)
         inside, self._inside = self._inside, None
         # None of these is to wait for the garbage collector: each knows the other, and OpenSSL's part is large.
         self._tls = self._raw = None
@@ -150,10 +163,19 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             return
         self._listener.ended(self)
         self._flush()
-        inside = self._listener.make()
-        self._inside = inside
-        inside.connection_made(self)
+        self._admitted = True
+        self._listener.is_quiet(self, quiet=True)
         self._read()
+
+    def _listen(self) -> asyncio.Protocol:
+        """Return who speaks inside; from the first word on there is somebody."""
+        if self._inside is None:
+            self._listener.is_quiet(self, quiet=False)
+            inside = self._listener.make()
+            self._inside = inside
+            inside.connection_made(self)
+        assert isinstance(self._inside, asyncio.Protocol)
+        return self._inside
 
     def _refuse(self, data: bytes, error: Exception) -> None:
         assert self._raw is not None
@@ -181,12 +203,11 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
                 self._flush()
                 self.abort()
                 return
-            assert isinstance(self._inside, asyncio.Protocol)
             if data:
-                self._inside.data_received(data)
+                self._listen().data_received(data)
                 continue
             self._ended = True
-            if not self._inside.eof_received():
+            if self._inside is None or not self._listen().eof_received():
                 self.close()
         self._flush()
 
@@ -245,7 +266,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         return self._closing or self._raw is None or self._raw.is_closing()
 
     def _notify_close(self) -> None:
-        if self._tls is None or self._inside is None:
+        if self._tls is None or not self._admitted:
             return
         with contextlib.suppress(ssl.SSLError):  # the other side has not said as much yet, and need not
             self._tls.unwrap()
@@ -267,7 +288,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self._inside is not None and not self._closing:
+        if self._admitted and not self._closing:
             self._read()
 
     def is_reading(self) -> bool:

@@ -151,3 +151,20 @@ async def test_over_plain_tcp_a_client_that_has_left_ends_what_follows(plain: tu
     async with asyncio.timeout(5):
         await asyncio.gather(reader.read(), return_exceptions=True)  # until it ends, one way or another
     writer.close()
+
+
+async def test_a_client_that_says_nothing_has_nobody_listening_and_is_heard_later(tls: TcpApi) -> None:
+    client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
+    await asyncio.sleep(0.05)  # the server is through with the handshake as well
+    assert tls.api.server._server.connections == []
+    await client.write(PING)
+    assert (await client.read()).startswith(b"HTTP/1.1 200 OK")
+    client.writer.close()
+
+
+async def test_a_client_that_says_nothing_is_left_when_the_service_ends(tls: TcpApi) -> None:
+    client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
+    await asyncio.sleep(0.05)
+    tls.listener.close()
+    async with asyncio.timeout(5):
+        assert await client.read() == b""
