@@ -98,7 +98,8 @@ def check_endpoint(network: Network, endpoint: Endpoint) -> None:
 
 def _check_joining(spec: ContainerSpec, *, published: bool, exposed: bool) -> None:
     conflicts = {
-        "hostname": bool(spec.hostname),
+        # Whoever joins a namespace by its file says what the host is called there: nobody else could.
+        "hostname": bool(spec.hostname) and not namespace_path(network_mode(spec)),
         "dns": bool(spec.dns.servers or spec.dns.search or spec.dns.options),
         "custom host-to-IP mapping": bool(spec.extra_hosts),
         "port publishing": published,

@@ -75,6 +75,11 @@ def test_what_does_not_go_together_is_refused(bad: ContainerSpec, words: str) ->
         plan.check(bad, resolve)
 
 
+def test_host_name_goes_with_a_namespace_that_is_joined_by_its_file() -> None:
+    settings, warnings = plan.check(spec("ns:/run/pods/net", hostname="web"), resolve)
+    assert (settings.endpoints, warnings) == ((), ())
+
+
 def test_unknown_network_is_left_to_the_start() -> None:
     settings, _ = plan.check(spec("nowhere"), resolve)
     assert [state.network for state in settings.endpoints] == ["nowhere"]
