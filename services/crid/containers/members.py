@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
-from crid.containers.model import OWNER
+from crid.containers.model import OWNER, fitted
 from crid.containers.spec import namespaces
 from crid.containers.store import ContainerStore
 from crid.model.security import NamespaceMode
@@ -137,7 +137,7 @@ class RuntimeMembers:
 
 def _holder_name(sandbox: Sandbox) -> str:
     pod = sandbox.config.metadata
-    return f"k8s_POD_{pod.name}_{pod.namespace}_{pod.uid}_{pod.attempt}"
+    return fitted(f"k8s_POD_{pod.name}_{pod.namespace}_{pod.uid}_{pod.attempt}")
 
 
 async def _all(jobs: Iterable[Coroutine[None, None, None]]) -> None:

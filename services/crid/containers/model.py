@@ -1,12 +1,17 @@
 """What crid knows of a container, which runtimed keeps and runs."""
 
+import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from crid.model.config import ContainerConfig
 from crid.model.security import NamespaceOption
 from crid.sandboxes.model import Sandbox
+from sampan.limits import NAME_CHARACTERS
 
 OWNER = "cri"  # of all containers of pods, as runtimed has it
+
+_DIGEST_CHARACTERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,15 @@ class Record:
 def container_name(sandbox: Sandbox, config: ContainerConfig) -> str:
     """Return what runtimed calls a container, as dockershim did and administrators know it."""
     pod, said = sandbox.config.metadata, config.metadata
-    return f"k8s_{said.name}_{pod.name}_{pod.namespace}_{pod.uid}_{said.attempt}"
+    return fitted(f"k8s_{said.name}_{pod.name}_{pod.namespace}_{pod.uid}_{said.attempt}")
+
+
+def fitted(name: str) -> str:
+    """Return a name that runtimed takes: a longer one, as Kubernetes allows, ends with a digest of the whole."""
+    if len(name) <= NAME_CHARACTERS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{name[: NAME_CHARACTERS - _DIGEST_CHARACTERS - 1]}_{digest}"
 
 
 def namespaces_of(sandbox: Sandbox, config: ContainerConfig) -> NamespaceOption:
