@@ -4,11 +4,11 @@ SHELL := /bin/bash
 VENV := .venv/bin
 # What an engine needs to run, what its tests need beyond that, and what it is measured against.
 PACKAGES := conmon crun runc tini nftables iproute2 busybox-static ca-certificates python3-venv
-TEST_PACKAGES := docker-registry git skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs erofs-utils nodejs
+TEST_PACKAGES := docker-registry git skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs erofs-utils nodejs containernetworking-plugins iptables
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 EXAMPLE_PACKAGES := docker.io iptables podman runc curl openssh-client
 
-.PHONY: install deb test-install run down test examples chaos soak test-needs check dev-needs bench protos lock clean help
+.PHONY: install deb test-install run down test test-cri examples chaos soak test-needs check dev-needs bench protos lock clean help
 .DEFAULT_GOAL := install
 
 # Compiled here, because who may not write here, or has PYTHONDONTWRITEBYTECODE set, would compile it all at every start.
@@ -56,6 +56,9 @@ deb: .venv/.installed ## Make a Debian package in dist/
 
 test-install: test-needs ## Install the wheel and the Debian package, boot a machine with it: some minutes, the Debian mirror
 	@SAMPAN_TEST_STRICT=1 $(VENV)/python -m pytest -q tests/install $(ARGS)
+
+test-cri: test-needs ## Have Kubernetes' critest validate crid: some minutes, Go
+	@SAMPAN_TEST_STRICT=1 $(VENV)/python -m pytest -q tests/cri $(ARGS)
 
 examples: test-needs ## Build and run what is in examples/, with dockerd, BuildKit and podman beside: ten minutes, the Debian mirror, Go
 	@tools/apt-install $(EXAMPLE_PACKAGES)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ class Engine:
     config: Path  # <service>.toml, see SAMPAN_CONFIG_DIR
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    before: tuple[str, ...] = ()  # what its command line begins with: a network namespace to enter
 
     @property
     def host(self) -> str:
@@ -54,7 +55,7 @@ class Engine:
         assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [SAMPAN, "up"], env=self.env(), stdout=log, stderr=log, start_new_session=True
+                [*self.before, SAMPAN, "up"], env=self.env(), stdout=log, stderr=log, start_new_session=True
             )
         what = "/_ping" if damaged else "/info"
         eventually(lambda: self._ready(what), f"the engine on {self.layout.run_root} is ready", 60)
@@ -119,8 +120,12 @@ class Engine:
 
 
 @contextlib.contextmanager
-def run_engine(configs: Mapping[str, str] | None = None, data_root: Path | None = None) -> Iterator[Engine]:
+def run_engine(
+    configs: Mapping[str, str] | None = None, data_root: Path | None = None, before: Sequence[str] = ()
+) -> Iterator[Engine]:
     """Run an engine; ``configs`` are the texts of its services' configuration files, by service.
+
+    ``before`` is a command that runs it, such as one that enters a network namespace.
 
     When the block ends, all containers are removed and the engine is stopped. Then nothing of it may be left: no mount,
     no monitor, no interface, no control group, no half-written file.
@@ -130,7 +135,7 @@ def run_engine(configs: Mapping[str, str] | None = None, data_root: Path | None 
     # Short, since a unix socket's path is at most 107 bytes: pytest's tmp_path is too long.
     root = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))
     root.chmod(0o755)
-    engine = Engine(Layout(data_root or root / "d", root / "r"), root / "c", root / "log")
+    engine = Engine(Layout(data_root or root / "d", root / "r"), root / "c", root / "log", before=tuple(before))
     engine.config.mkdir()
     for service, text in (configs or {}).items():
         (engine.config / f"{service}.toml").write_text(text)
