@@ -11,7 +11,7 @@ from crid.cni.networks import PodNetworks
 from crid.cni.process import Programs
 from crid.cni.records import StoredRecords
 from crid.cni.watch import Configuration
-from crid.containers.containers import Containers
+from crid.containers.containers import Containers, Selection
 from crid.containers.events import PodEvents
 from crid.containers.members import RuntimeMembers
 from crid.containers.model import OWNER
@@ -73,9 +73,8 @@ async def build(service: Service[CriConfig]) -> None:
     service.set_aside.count_in(service.metrics, ("sandbox", "container", "network"))
 
     configuration = await stack.enter_async_context(Configuration(config.cni_conf_dir))
-    chain = Chain(
-        Programs([Path(each) for each in config.cni_bin_dirs]), CriMetrics(service.metrics), config.cni_timeout_s
-    )
+    metrics = CriMetrics(service.metrics)
+    chain = Chain(Programs([Path(each) for each in config.cni_bin_dirs]), metrics, config.cni_timeout_s)
     networks = PodNetworks(lambda: configuration.network, chain, StoredRecords(store), netns.exists)
     stack.push_async_callback(networks.close)
     configuration.on_change(networks.changed)
@@ -84,7 +83,7 @@ async def build(service: Service[CriConfig]) -> None:
     records = ContainerStore(store, convert.container_bytes, convert.container_of)
     kept = SandboxStore(store, convert.pod_of)
     members = RuntimeMembers(engine.containers, records, host.places)
-    parts = Parts(kept, host, host.places, networks, members, handlers.names, time.time_ns)
+    parts = Parts(kept, host, host.places, networks, members, handlers.names, time.time_ns, metrics.phase)
     sandboxes = Sandboxes(parts)
     containers = Containers(engine, records, sandboxes, members, handlers, time.time_ns)
     for name, reason in (await kept.load()).items():
@@ -101,6 +100,12 @@ async def build(service: Service[CriConfig]) -> None:
         lambda: following.events(engine.runtime, owner=OWNER), records, sandboxes.everything(), time.time_ns
     )
     kept.on_change = events.changed
+    metrics.watch_networks(networks)
+
+    async def states() -> list[str]:
+        return [view.state.value for view in await containers.select(Selection())]
+
+    metrics.watch_states(lambda: [each.state.value for each in sandboxes.everything()], states)
 
     ports = SandboxPorts(sandboxes.network_of)
     processes = EngineProcesses(engine.containers, engine.execs)

@@ -10,10 +10,10 @@ start. A network that its plugins do not take back is tried again by ``cni``, wh
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from crid.cni.model import Dns, PodNetwork, PodRequest, PortMapping
@@ -26,6 +26,13 @@ from crid.sandboxes.store import SandboxStore
 from sampan.cancellation import to_the_end
 from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, SampanError, UnavailableError
 from sampan.log import log
+
+# How long a sandbox that nobody waits for waits for its network's plugins, which may hang; cni asks on after that.
+_PATIENCE_S: Final = 3.0
+
+# Sandboxes that are made good at once when crid starts, and how long each may take: others wait to be served.
+_AT_ONCE: Final = 16
+_RECOVERY_S: Final = 20.0
 
 
 class Networks(Protocol):
@@ -82,6 +89,7 @@ class Parts:
     members: Members
     handlers: Collection[str]  # names of runtime handlers
     now_ns: Callable[[], int]
+    phase: Callable[[str], AbstractContextManager[object]] = nullcontext  # what a part of making one is done in
 
 
 class Sandboxes:
@@ -150,8 +158,9 @@ class Sandboxes:
                         return other.id
                     raise AlreadyExistsError(f"pod sandbox {other.id} has the name {sandbox.name}: remove it first")
             try:
-                await self._store.add(sandbox)
-                await self._make(sandbox)
+                with self._parts.phase("total"):
+                    await self._store.add(sandbox)
+                    await self._make(sandbox)
             except BaseException as error:
                 await to_the_end(self._take_back(sandbox.id))
                 if isinstance(error, OSError):
@@ -160,13 +169,17 @@ class Sandboxes:
         return sandbox.id
 
     async def _make(self, sandbox: Sandbox) -> None:
-        await self._parts.host.make(sandbox)
+        phase = self._parts.phase
+        with phase("namespaces"):
+            await self._parts.host.make(sandbox)
         if not sandbox.host_network:
-            got = await self._parts.networks.add(_request(sandbox, self.places(sandbox)))
+            with phase("network"):
+                got = await self._parts.networks.add(_request(sandbox, self.places(sandbox)))
             sandbox = replace(sandbox, addresses=tuple(map(str, got.addresses)))
         await self._parts.host.name(sandbox)
         if sandbox.shares_pids:
-            sandbox = replace(sandbox, holder=await self._parts.members.hold(sandbox))
+            with phase("holder"):
+                sandbox = replace(sandbox, holder=await self._parts.members.hold(sandbox))
         await self._store.change(sandbox, State.READY)
 
     async def _take_back(self, id: str) -> None:
@@ -206,11 +219,14 @@ class Sandboxes:
         await self._parts.members.remove(sandbox)
         if not sandbox.host_network:
             try:
-                await self._parts.networks.remove(sandbox.id)
-            except SampanError as error:
+                async with asyncio.timeout(_PATIENCE_S if patient else None):
+                    await self._parts.networks.remove(sandbox.id)
+            except (SampanError, TimeoutError) as error:
                 if not patient:
                     raise
-                log.warning("network of a pod that was not made is taken back later", error=str(error))
+                log.warning(
+                    "network of a pod that was not made is taken back later", error=str(error) or "it takes long"
+                )
         try:
             await self._parts.host.clear(sandbox.id)
         except OSError as error:
@@ -222,11 +238,16 @@ class Sandboxes:
     async def recover(self) -> dict[str, str]:
         """Make good what an earlier crid has left; return sandboxes that cannot be, each with the reason."""
         failed: dict[str, str] = {}
-        for sandbox in self._store.all():
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def recover(sandbox: Sandbox) -> None:
             try:
-                await self._recover(sandbox)
-            except (SampanError, OSError) as error:
-                failed[sandbox.id] = str(error)
+                async with turns, asyncio.timeout(_RECOVERY_S):
+                    await self._recover(sandbox)
+            except (SampanError, OSError, TimeoutError) as error:  # whoever stops or removes it has it go on
+                failed[sandbox.id] = str(error) or f"it took more than {_RECOVERY_S:.0f} seconds"
+
+        await asyncio.gather(*map(recover, self._store.all()))
         for stranger in await self._parts.host.leftovers(each.id for each in self._store.all()):
             try:
                 await self._parts.host.clear(stranger)

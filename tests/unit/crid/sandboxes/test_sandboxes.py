@@ -118,6 +118,50 @@ async def test_a_sandbox_whose_network_is_not_taken_back_stays_until_it_is(world
     assert (world.machine.made, world.machine.networks) == ({}, {})
 
 
+async def test_plugins_that_hang_hold_up_neither_a_refusal_nor_a_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crid.sandboxes.sandboxes._PATIENCE_S", 0.01)
+    asked = []
+
+    async def hang(sandbox: str) -> None:
+        asked.append(sandbox)
+        await asyncio.Event().wait()
+
+    async with world.life() as crid, asyncio.timeout(20):
+        crid.networks.remove = hang  # type: ignore[method-assign]
+        world.machine.refuse["networks.add"] = UnavailableError("no network")
+        with pytest.raises(UnavailableError, match="no network"):
+            await crid.run(pod())
+        assert len(asked) == 1
+        assert crid.sandboxes.everything() == []
+    assert world.machine.made == {}
+
+
+async def test_a_sandbox_that_cannot_be_made_good_at_once_is_told_and_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crid.sandboxes.sandboxes._RECOVERY_S", 0.05)
+    async with world.life() as crid:
+        made = [await crid.run(pod(name)) for name in ("a", "b")]
+        stop = crid.networks.remove
+
+        async def hang(sandbox: str) -> None:
+            if sandbox == made[0]:
+                await asyncio.Event().wait()
+            await stop(sandbox)
+
+        world.machine.made.clear()  # a reboot
+        crid.networks.remove = hang  # type: ignore[method-assign]
+        failed = await crid.sandboxes.recover()
+        assert list(failed) == made[:1]
+        assert "took more than" in failed[made[0]]
+        assert [crid.sandboxes.get(each).ready for each in made] == [False, False]
+        crid.networks.remove = stop  # type: ignore[method-assign]
+        await crid.sandboxes.stop(made[0])
+        assert world.machine.networks == {}
+
+
 async def test_a_shared_pid_namespace_is_held_by_a_container_that_nobody_is_shown(world: World) -> None:
     async with world.life() as crid:
         made = await crid.run(pod(options=SHARED))
