@@ -37,6 +37,10 @@ from sampan.wire.repeating import (
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
 
+# Rows of lists that are kept as they were decoded, as runtimed keeps them as they were encoded.
+_KEPT_ROWS: Final = 2048
+_LARGEST_KEPT_BYTES: Final = 16 << 10
+
 # In a message, frames cost a little.
 _MAX_SPEC_BYTES: Final = 2 * limits.RECORD_BYTES
 
@@ -47,6 +51,7 @@ class ContainersClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: ContainersAsyncStub = ContainersStub(channel)
         self._again = Repeating(channel, "runtimed")
+        self._rows: dict[str, tuple[bytes, ContainerDetails]] = {}  # by ID, the oldest first
 
     async def create(self, spec: ContainerSpec) -> Created:
         """Make a container."""
@@ -80,7 +85,24 @@ class ContainersClient:
             size=size,
             owner=selection.owner,
         )
-        return self._again.read(LIST_CONTAINERS, lambda: read(self._stub.List(request), _page))
+        return self._again.read(LIST_CONTAINERS, lambda: read(self._stub.List(request), self._page))
+
+    def _page(self, page: pb.ListContainersResponse) -> Sequence[ContainerDetails]:
+        return tuple(map(self._row, page.containers))
+
+    def _row(self, message: pb.Container) -> ContainerDetails:
+        """Decode a container; what has not changed since the last list is known, which is most of the work of one."""
+        sent = message.SerializeToString()
+        known = self._rows.get(message.id)
+        if known is not None and known[0] == sent:
+            return known[1]
+        decoded = convert.CONTAINER.decode(message)
+        if len(sent) <= _LARGEST_KEPT_BYTES:
+            self._rows.pop(message.id, None)
+            self._rows[message.id] = (sent, decoded)
+            if len(self._rows) > _KEPT_ROWS:
+                del self._rows[next(iter(self._rows))]
+        return decoded
 
     async def start(self, container: str) -> None:
         """Start it."""
@@ -208,10 +230,6 @@ class ContainersClient:
         request = pb.SamplesRequest(owner=owner, containers=containers, detailed=detailed)
         answer = await self._again.ask(SAMPLES, lambda: whole(self._stub.Samples(request)))
         return tuple(stats.SAMPLE.decode_all(answer.samples))
-
-
-def _page(page: pb.ListContainersResponse) -> Sequence[ContainerDetails]:
-    return convert.CONTAINER.decode_all(page.containers)
 
 
 def _check_size(spec: spec_pb2.ContainerSpec) -> None:

@@ -37,8 +37,10 @@ from sampan.oci.reference import parse_reference
 from sampan.resource.container import ContainerDetails, Status
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.image import ImageDetails
+from sampan.resource.listing import NO_FILTERS
 
 _MAX_PATH: Final = 4096
+_FEW: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,9 @@ class Containers:
         }
         if not records:
             return []
-        found = await self._engine.containers.list(ALL)
+        # Those of a pod are few, and looked up by their IDs.
+        filters = {"id": tuple(records)} if len(records) <= _FEW else NO_FILTERS
+        found = await self._engine.containers.list(ALL, filters)
         views = [view_of(records[each.id], each) for each in found if each.id in records]
         return [view for view in views if selection.state in ("", view.state.name)]
 
