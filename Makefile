@@ -8,7 +8,7 @@ TEST_PACKAGES := docker-registry git skopeo debootstrap apache2-utils openssl pr
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 EXAMPLE_PACKAGES := docker.io iptables podman runc curl openssh-client
 
-.PHONY: install deb test-install run down test test-cri examples chaos soak test-needs check dev-needs bench protos lock clean help
+.PHONY: install deb test-install run down test test-cri examples chaos soak test-needs check dev-needs bench bench-pods protos lock clean help
 .DEFAULT_GOAL := install
 
 # Compiled here, because who may not write here, or has PYTHONDONTWRITEBYTECODE set, would compile it all at every start.
@@ -78,6 +78,10 @@ check: dev-needs ## Format, lint, types, import contracts, stubs; unit and contr
 bench: test-needs ## Measure beside dockerd and podman: make bench ARGS='--only exec,pull --runs 5'
 	@tools/apt-install $(BENCH_PACKAGES)
 	@$(VENV)/python -m bench $(ARGS)
+
+bench-pods: test-needs ## Measure pods beside Debian's containerd: make bench-pods ARGS='--runs 15 --pods 100'
+	@tools/apt-install runc containerd
+	@$(VENV)/python -m bench.pods $(ARGS)
 
 protos: dev-needs ## Generate sampan/api from protos
 	@tools/gen-protos
