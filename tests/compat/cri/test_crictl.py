@@ -148,6 +148,16 @@ def test_images_are_pulled_listed_inspected_and_removed(cri: Cri) -> None:
     assert cri.crictl("images", "--quiet", name) == ""
 
 
+def test_stats_and_metrics_tell_of_a_container(cri: Cri, pod: Pod) -> None:
+    container = pod.start("main", "sleep", "1000")
+    (stats,) = json.loads(cri.crictl("stats", "--id", container, "--output", "json"))["stats"]
+    assert int(stats["memory"]["workingSetBytes"]["value"]) > 0
+    (of_pod,) = json.loads(cri.crictl("statsp", "--id", pod.id, "--output", "json"))["stats"]
+    assert of_pod["attributes"]["id"] == pod.id
+    assert "container_memory_working_set_bytes" in cri.crictl("metricdescs")
+    assert container[:13] in cri.crictl("metricsp") or "podSandboxId" in cri.crictl("metricsp")
+
+
 def test_update_changes_a_containers_limits(cri: Cri, pod: Pod) -> None:
     container = pod.start("main", "sleep", "1000")
     cri.crictl("update", "--memory", str(64 << 20), container)
