@@ -21,8 +21,9 @@ from sampan.resource.listing import NO_FILTERS, Filters, Selection
 
 ALL: Final = Selection(all=True, owner=OWNER)
 
-# A program that sleeps, as the child of an init that reaps what the pod's containers leave behind.
-_SLEEP: Final = "/bin/sleep"
+# It sleeps, as the child of an init that reaps what the pod's containers leave behind. Under its own name: whoever
+# looks for a "sleep" in the pod means one of theirs.
+_SLEEPER: Final = "/bin/busybox"
 _FOR_EVER: Final = "2147483647"
 
 
@@ -77,8 +78,8 @@ class RuntimeMembers:
         return spec.ContainerSpec(
             name=_holder_name(sandbox),
             owner=OWNER,
-            process=spec.Process(entrypoint=(_SLEEP, _FOR_EVER)),
-            mounts=(spec.Mount(spec.MountType.BIND, _SLEEP, sleeper, read_only=True),),
+            process=spec.Process(entrypoint=(_SLEEPER, "sleep", _FOR_EVER)),
+            mounts=(spec.Mount(spec.MountType.BIND, _SLEEPER, sleeper, read_only=True),),
             namespaces=namespaces(sandbox, self._places(sandbox.id), options),
             resources=spec.Resources(cgroup_parent=sandbox.config.linux.cgroup_parent),
             security=spec.Security(cap_drop=("ALL",), read_only_root=True, options=("no-new-privileges",)),
