@@ -111,7 +111,12 @@ class Containers(Protocol):
         """Remove all of ``owner``'s that do not run."""
 
     async def reopen_log(self, container: str) -> None:
-        """For log driver ``cri``: have the log's file opened anew, by its path. ConflictError if it does not run."""
+        """For log driver ``cri``: have the log's file opened anew, by its path; return when it is.
+
+        Raises:
+            ConflictError: the container does not run.
+            NotFoundError: the log's directory is gone.
+        """
 
     async def samples(
         self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False

@@ -279,7 +279,7 @@ class LocalContainers:
 
     async def reopen_log(self, container: str) -> None:
         """Have its log's file opened anew."""
-        self._streams.reopen_log(self._memory.find(container))
+        await self._streams.reopen_log(self._memory.find(container))
 
     async def samples(
         self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False

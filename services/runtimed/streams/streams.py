@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from runtimed.conmon.running import reopen, resize
 from runtimed.conmon.stdio import StdioConnection
@@ -12,14 +14,17 @@ from runtimed.containers.paths import Paths
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background, done_before
 from runtimed.logs.plans import is_readable, log_files
-from runtimed.logs.reader import read_log
+from runtimed.logs.reader import Watch, read_log
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Session
 from sampan.docker.options.logs import CRI
-from sampan.errors import ConflictError, InvalidArgumentError, UnavailableError, UnimplementedError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
 from sampan.resource.container import Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import AttachOptions, Frame, Input, LogEntry, LogQuery, Stream
+
+# For conmon to open a log anew; it takes a millisecond.
+_REOPENED_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -175,20 +180,38 @@ class Streams:
             resize(self._paths.container(entry.id).control, size.height, size.width)
         self._events.container(entry.container, "resize", height=str(size.height), width=str(size.width))
 
-    def reopen_log(self, entry: Entry) -> None:
-        """Have conmon open its log's file anew, by its path.
+    async def reopen_log(self, entry: Entry) -> None:
+        """Have conmon open its log's file anew, by its path; return when it has.
 
         Raises:
             ConflictError: it does not run.
             InvalidArgumentError: its log is the engine's own to rotate.
+            NotFoundError: the log's directory is gone.
+            UnavailableError: conmon does not get to it.
         """
         driver = entry.container.spec.log.driver
         if driver != CRI:
             raise InvalidArgumentError(f"the log of container {entry.id} is not opened anew: its driver is {driver!r}")
         if entry.status not in UP:
             raise ConflictError(f"container {entry.id} is not running")
-        with contextlib.suppress(OSError):  # it has just ended
-            reopen(self._paths.container(entry.id).control)
+        path = Path(entry.container.spec.log.options["path"])
+        try:
+            watch = Watch(path.parent)
+        except OSError as error:
+            raise NotFoundError(f"log directory {path.parent} of container {entry.id}: {error.strerror}") from error
+        with watch:
+            before = await asyncio.to_thread(_file_at, path)
+            try:
+                reopen(self._paths.container(entry.id).control)
+                async with asyncio.timeout(_REOPENED_S):
+                    # conmon makes another file and puts it where the one was that is there, if there is one.
+                    while await asyncio.to_thread(_file_at, path) in (None, before):
+                        await watch.changed.wait()
+                        watch.changed.clear()
+            except TimeoutError:
+                raise UnavailableError(f"the log of container {entry.id} was not opened anew: {path}") from None
+            except OSError:  # it has just ended
+                return
 
     def check_readable(self, entry: Entry) -> None:
         """Raise UnimplementedError: its log cannot be read."""
@@ -223,3 +246,11 @@ class Streams:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
