@@ -282,7 +282,7 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
     network = live_network(container)
     result: dict[str, Any] = {
         "Id": container.id,
-        "Names": [f"/{spec.name}"],
+        "Names": sorted([f"/{spec.name}", *container.link_names]),
         "Image": spec.image,
         "ImageID": spec.image_id,
         "Command": " ".join(quoted(word) for word in args),

@@ -175,6 +175,7 @@ class ContainerDetails(Container):
     root_path: str = ""  # where the root file system is mounted while it runs
     graph_data: Mapping[str, str] = field(default_factory=dict)  # what its root is made of; of a single one alone
     links: tuple[str, ...] = ()  # "/db:/web/alias" of each legacy link; of a single one alone
+    link_names: tuple[str, ...] = ()  # "/web/alias" of each legacy link that leads here; in lists alone
 
 
 @dataclass(frozen=True, slots=True)

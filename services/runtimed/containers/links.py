@@ -4,7 +4,7 @@ Reference: Docker's documentation, "Legacy container links", "Environment variab
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -51,6 +51,16 @@ def shown_links(container: Container, find: Find) -> tuple[str, ...]:
         with contextlib.suppress(NotFoundError):
             found.append(f"/{find(name).name}:/{container.name}/{alias}")
     return tuple(found)
+
+
+def link_names(containers: Iterable[Container]) -> Mapping[str, tuple[str, ...]]:
+    """Return, by the ID of whom links lead to, the names that others have for it: ``/web/alias``."""
+    names: dict[str, list[str]] = {}
+    for container in containers:
+        if any(endpoint.links for endpoint in container.spec.endpoints):
+            for target, alias in own_links(container.spec):
+                names.setdefault(target, []).append(f"/{container.name}/{alias}")
+    return {target: tuple(sorted(found)) for target, found in names.items()}
 
 
 def link_variables(container: Container, find: Find) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields, replace
 from typing import Final, NamedTuple
 
-from runtimed.containers.links import shown_links
+from runtimed.containers.links import link_names, shown_links
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
@@ -89,6 +89,7 @@ class _Row(NamedTuple):
 
     container: Container
     exec_ids: tuple[str, ...]
+    link_names: tuple[str, ...]
     details: ContainerDetails
 
 
@@ -139,7 +140,8 @@ class LocalContainers:
         if len(self._rows) > 2 * len(self._memory) + _FEW:
             self._rows = {key: row for key, row in self._rows.items() if self._memory.by_id(key) is not None}
         execs = self._execs.known.ids()
-        rows = [self._row(one, execs.get(one.id, ())) for one in chosen]
+        names = link_names(entry.container for entry in self._memory)
+        rows = [self._row(one, execs.get(one.id, ()), names.get(one.id, ())) for one in chosen]
         if not size:
             return tuple(rows)
         sizes = await asyncio.gather(*map(self._containers.size_bytes, chosen))
@@ -151,14 +153,15 @@ class LocalContainers:
         """Yield those asked for."""
         yield await self.list(selection, filters, size=size)
 
-    def _row(self, container: Container, exec_ids: tuple[str, ...]) -> ContainerDetails:
+    def _row(self, container: Container, exec_ids: tuple[str, ...], names: tuple[str, ...]) -> ContainerDetails:
         """Return a container for a list, as the same object as long as it has not changed."""
         known = self._rows.get(container.id)
-        if known is not None and known.container is container and known.exec_ids == exec_ids:
+        if known is not None and known.container is container and known[1:3] == (exec_ids, names):
             return known.details
         shown = replace(container, spec=replace(container.spec, docker=b""))
-        self._rows[container.id] = _Row(container, exec_ids, self._details(shown, exec_ids, None))
-        return self._rows[container.id].details
+        details = replace(self._details(shown, exec_ids, None), link_names=names)
+        self._rows[container.id] = _Row(container, exec_ids, names, details)
+        return details
 
     def _details(self, container: Container, exec_ids: tuple[str, ...], size_bytes: int | None) -> ContainerDetails:
         paths = self._paths.container(container.id)

@@ -94,6 +94,7 @@ def records(engine: Engine, docker: DockerClient, registry: Registry) -> Iterato
             *("--health-start-period", "1h", "--health-start-interval", "100ms"),
         ),
         "unchecked": ("--no-healthcheck",),
+        "linked": ("--link", "parity-running:db"),
         "mounted": (
             *("-v", "parity-volume:/v", "-v", "/data", "-v", "/tmp:/host:ro", "--tmpfs", "/t:size=1m"),
             *("--mount", "type=tmpfs,target=/u", "--mount", "type=volume,source=parity-volume,target=/w,readonly"),

@@ -82,6 +82,27 @@ def test_a_link_is_seen_by_execs_and_outlives_a_new_name(docker: DockerClient, s
         docker("rename", f"{other}-new", other)
 
 
+def test_whom_a_link_leads_to_has_its_name_in_lists_until_the_link_goes(
+    docker: DockerClient, spawn: Spawn, image: str
+) -> None:
+    other = spawn(image, "sleep", "100")
+    name = spawn("--link", f"{other}:db", image, "sleep", "100")
+
+    def names(*flags: str) -> str:
+        return docker("ps", *flags, "--filter", f"id={identity}", "--format", "{{.Names}}").line
+
+    identity = docker("inspect", "--format", "{{.Id}}", other).line
+    assert names("--no-trunc").split(",") == sorted([other, f"{name}/db"])
+    assert names() == other
+    docker("rename", name, f"{name}-new")
+    try:
+        assert names("--no-trunc").split(",") == sorted([other, f"{name}-new/db"])
+    finally:
+        docker("rename", f"{name}-new", name)
+    docker("rm", "--force", name)
+    assert names("--no-trunc") == other
+
+
 def test_an_exec_shows_the_containers_user(sdk: sdk_package.DockerClient, spawn: Spawn, image: str) -> None:
     name = spawn("--network", "none", "--user", "7:8", image, "sleep", "100")
     for asked, shown in (("", "7:8"), ("9", "9")):

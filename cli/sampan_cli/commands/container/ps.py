@@ -142,7 +142,7 @@ def container_row(
     created_s = int(container.created.timestamp())
     return {
         "ID": container.id[:_SHORT_ID] if trunc else container.id,
-        "Names": spec.name,
+        "Names": spec.name if trunc else ",".join(sorted([spec.name, *(name[1:] for name in container.link_names)])),
         "Image": _shown_image(spec.image) if trunc else spec.image,
         "Command": f'"{_ellipsis(command, _COMMAND_WIDTH) if trunc else command}"',
         "CreatedAt": local_time(created_s),

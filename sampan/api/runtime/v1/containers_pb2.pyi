@@ -64,6 +64,7 @@ class Container(_message.Message):
     CGROUP_PATH_FIELD_NUMBER: _builtins.int
     GRAPH_DATA_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    LINK_NAMES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """64 hex digits"""
     restart_count: _builtins.int
@@ -100,7 +101,11 @@ class Container(_message.Message):
 
     @_builtins.property
     def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"/db:/web/alias" of each legacy link"""
+        """"/db:/web/alias" of each legacy link; of a single one alone"""
+
+    @_builtins.property
+    def link_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"/web/alias" of each legacy link that leads here; in lists alone"""
 
     def __init__(
         self,
@@ -124,10 +129,11 @@ class Container(_message.Message):
         cgroup_path: _builtins.str = ...,
         graph_data: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         links: _abc.Iterable[_builtins.str] | None = ...,
+        link_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "created", b"created", "network", b"network", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "cgroup_path", b"cgroup_path", "created", b"created", "driver", b"driver", "exec_ids", b"exec_ids", "graph_data", b"graph_data", "hostname_path", b"hostname_path", "hosts_path", b"hosts_path", "id", b"id", "links", b"links", "log_path", b"log_path", "mounts", b"mounts", "network", b"network", "resolv_conf_path", b"resolv_conf_path", "restart_count", b"restart_count", "root_path", b"root_path", "runtime", b"runtime", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "cgroup_path", b"cgroup_path", "created", b"created", "driver", b"driver", "exec_ids", b"exec_ids", "graph_data", b"graph_data", "hostname_path", b"hostname_path", "hosts_path", b"hosts_path", "id", b"id", "link_names", b"link_names", "links", b"links", "log_path", b"log_path", "mounts", b"mounts", "network", b"network", "resolv_conf_path", b"resolv_conf_path", "restart_count", b"restart_count", "root_path", b"root_path", "runtime", b"runtime", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_rw_bytes: _TypeAlias = _typing.Literal["size_rw_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_rw_bytes: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes"]  # noqa: Y015

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtimed.containers.links import link_variables, present_variables, shown_links, with_ids
+from runtimed.containers.links import link_names, link_variables, present_variables, shown_links, with_ids
 from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.container import Container, ContainerState, EndpointState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Namespaces, Process
@@ -79,3 +79,15 @@ def test_whom_it_is_linked_to_has_to_run_when_it_starts_and_not_for_an_exec() ->
     assert present_variables(linked("db:pg"), lambda _: ended) == ()
     assert present_variables(linked("gone:pg"), known) == ()
     assert present_variables(linked("db:pg"), known) == ("PG_NAME=/web/pg",)
+
+
+def test_whom_links_lead_to_has_a_name_for_each_of_them() -> None:
+    other = database()
+
+    def linked(name: str, *links: str, network: str = "bridge") -> Container:
+        spec = ContainerSpec(name=name, namespaces=Namespaces(network), endpoints=(Endpoint(network, links=links),))
+        return Container(name * 8, spec, NOW)
+
+    containers = [other, linked("web", f"{other.id}:pg", f"{other.id}:db"), linked("api", f"{other.id}:pg")]
+    assert link_names(containers) == {other.id: ("/api/pg", "/web/db", "/web/pg")}
+    assert link_names([linked("web", "db:pg", network="own")]) == {}  # there they are names in DNS and no more

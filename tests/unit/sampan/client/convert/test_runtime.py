@@ -139,6 +139,7 @@ def test_a_container_comes_back_equal_with_its_state_network_mounts_and_places()
         root_path="/run/rootfs",
         graph_data={"UpperDir": "/data/fs"},
         links=("/db:/web/db",),
+        link_names=("/api/pg",),
     )
     message = containers.CONTAINER.encode(container)
     assert {field.name for field, _ in message.ListFields()} == set(containers_pb2.Container.DESCRIPTOR.fields_by_name)
