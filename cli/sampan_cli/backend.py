@@ -16,7 +16,7 @@ from sampan.engine.commit import CommitOptions
 from sampan.engine.df import CacheUse, DiskUse
 from sampan.engine.following import FollowedContainers, FollowedEvents
 from sampan.engine.garbage import PrunedCache, PrunedImages
-from sampan.engine.parts import ImageLookup, LayerFacts
+from sampan.engine.parts import ContainerLookup, ImageLookup, LayerFacts
 from sampan.engine.progress import Progress
 from sampan.engine.remove import Step
 from sampan.engine.transfer import Results
@@ -242,6 +242,10 @@ class ImageBackend(PullBackend, PushBackend, Protocol):
     @property
     def layers(self) -> LayerFacts:
         """The layers of images."""
+
+    @property
+    def containers(self) -> ContainerLookup:
+        """Containers, of which some are made of images."""
 
     async def remote_tags(self, repository: str, *, credentials: Credentials | None = None) -> tuple[str, ...]:
         """Return the tags of a repository at its registry."""

@@ -15,7 +15,7 @@ import grpc
 from sampan.client.runtime import Runtime
 from sampan.layout import Layout
 from sampan.services import USED_BY_ENGINE
-from sampan.wire.channel import open_channel, reach
+from sampan.wire.channel import Tell, open_channel, reach
 
 if TYPE_CHECKING:
     from sampan.build.protocols import Builder
@@ -50,17 +50,18 @@ class Services:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, layout: Layout, *, waits: bool = False) -> "AsyncIterator[Self]":
+    async def connect(cls, layout: Layout, *, waits: bool = False, tell: Tell | None = None) -> "AsyncIterator[Self]":
         """Open channels to the services of ``layout``. Nothing is sent before the first call.
 
         With ``waits`` imaged, the snapshotter and the builder are known to be there: one that is away is waited for by
-        the calls that may be repeated, the first of them as any other.
+        the calls that may be repeated, the first of them as any other. ``tell`` is told of each call.
         """
         async with AsyncExitStack() as stack:
             channels = {
-                name: await stack.enter_async_context(open_channel(layout.socket(name))) for name in USED_BY_ENGINE
+                name: await stack.enter_async_context(open_channel(layout.socket(name), tell))
+                for name in USED_BY_ENGINE
             }
-            builder = await stack.enter_async_context(open_channel(layout.socket(_BUILDER)))
+            builder = await stack.enter_async_context(open_channel(layout.socket(_BUILDER), tell))
             yield cls(layout, channels, builder, waits=waits)
 
     async def reach(self, deadline_s: float) -> None:

@@ -1,7 +1,8 @@
 """The client's side of gRPC: a channel to a socket, and errors back in our own words."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -36,11 +37,16 @@ _OPTIONS: Final = (
 _RESTART_S: Final = 10.0
 _GONE_S: Final = 0.5
 
+# Is told of each call when it is over: its method, and how long it took.
+Tell = Callable[[str, float], None]
 
-def open_channel(socket: Path) -> grpc.aio.Channel:
+
+def open_channel(socket: Path, tell: Tell | None = None) -> grpc.aio.Channel:
     """Return a channel to a service; connects when first used. With nobody there, calls fail with UnavailableError."""
-    own = [_TracedUnary(), _TracedStream()] if tracing.is_on() else None
-    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS, interceptors=own)
+    own: list[grpc.aio.ClientInterceptor] = [_TracedUnary(), _TracedStream()] if tracing.is_on() else []
+    if tell is not None:
+        own += [kind(tell) for kind in (_ToldUnary, _ToldStream, _ToldInput, _ToldBoth)]
+    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS, interceptors=own or None)
 
 
 class _TracedUnary(grpc.aio.UnaryUnaryClientInterceptor):
@@ -60,6 +66,39 @@ class _TracedStream(grpc.aio.UnaryStreamClientInterceptor):
 def _traced(details: Any) -> Any:
     metadata = grpc.aio.Metadata(*(details.metadata or ()), *tracing.carried().items())
     return details._replace(metadata=metadata)
+
+
+class _Told:
+    """Tells of each call when it is over."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+
+    async def _told(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        begin, method = time.monotonic(), client_call_details.method
+        name = (method.decode() if isinstance(method, bytes) else method).removeprefix("/")
+        call = await continuation(client_call_details, request)
+
+        call.add_done_callback(lambda _: self._tell(name, time.monotonic() - begin))
+        return call
+
+
+class _ToldUnary(_Told, grpc.aio.UnaryUnaryClientInterceptor):
+    intercept_unary_unary = _Told._told
+
+
+class _ToldStream(_Told, grpc.aio.UnaryStreamClientInterceptor):
+    intercept_unary_stream = _Told._told
+
+
+class _ToldInput(_Told, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._told(continuation, client_call_details, request_iterator)
+
+
+class _ToldBoth(_Told, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._told(continuation, client_call_details, request_iterator)
 
 
 async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> None:

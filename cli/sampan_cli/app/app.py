@@ -34,10 +34,17 @@ from sampan_cli.remote.hosts import TlsFlags
     "--tlsverify/--no-tlsverify", default=None,
     help="Speak TLS and verify who answers. [env: DOCKER_TLS_VERIFY, DOCKER_CERT_PATH]",
 )  # fmt: skip
+@click.option("--debug", "-D", is_flag=True, help="Tell every call to a service on stderr, and how long it took.")
+@click.option(
+    "--log-level", "-l", type=click.Choice(("debug", "info", "warn", "error", "fatal")), default="info",
+    help="debug is --debug; the others say nothing beyond errors. [default: info]",
+)  # fmt: skip
 @click.pass_context
 def app(
     click_context: click.Context,
     /,
+    debug: bool,
+    log_level: str,
     config: str,
     context: str,
     host: str,
@@ -51,6 +58,7 @@ def app(
     if config:
         os.environ["DOCKER_CONFIG"] = config
     if isinstance(click_context.obj, Session):
+        click_context.obj.tells_calls = debug or log_level == "debug"
         managing = click_context.invoked_subcommand in ("context", "completion")
         flags = TlsFlags(tls, tlsverify, tlscacert, tlscert, tlskey)
         choose(click_context.obj, host=host, tls=flags, context=context, managing=managing)

@@ -44,6 +44,7 @@ class Session:
     context: str = "default"
     elsewhere: "Host | None" = None  # an engine that is reached by its Docker API's address; ``layout`` is not its own
     bridge: "Bridge | None" = None  # by which it is reached
+    tells_calls: bool = False  # every call to a service is told on stderr
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Session":
@@ -74,11 +75,11 @@ class Session:
 
         dialer = self._dialer()
         if dialer is None:
-            return Engine.connect(self.layout)
+            return Engine.connect(self.layout, tell=_tell if self.tells_calls else None)
         from sampan_cli.remote.bridge import Bridge
 
         self.bridge = Bridge(dialer)
-        return _over(self.bridge)
+        return _over(self.bridge, _tell if self.tells_calls else None)
 
     def _dialer(self) -> "Dialer | None":
         """Return who connects to the engine; None: its sockets are here, and open."""
@@ -179,11 +180,15 @@ class Session:
         return process is not None
 
 
+def _tell(method: str, took_s: float) -> None:
+    click.echo(f"debug: {method}: {took_s * 1000:.1f} ms", err=True)
+
+
 @asynccontextmanager
-async def _over(bridge: "Bridge") -> "AsyncIterator[ConnectedEngine]":
+async def _over(bridge: "Bridge", tell: Callable[[str, float], None] | None) -> "AsyncIterator[ConnectedEngine]":
     from sampan.engine.engine import Engine
 
-    async with bridge.open() as layout, Engine.connect(layout) as engine:
+    async with bridge.open() as layout, Engine.connect(layout, tell=tell) as engine:
         yield engine
 
 

@@ -28,11 +28,9 @@ MEANT: Final = (
     (r"plugin\b.*", "plugins that the engine would install are not supported yet"),
     (r".* --(isolation|cpu-count|cpu-percent|io-maxbandwidth|io-maxiops)", _WINDOWS),
     (r".*build --(compress|force-rm|rm|security-opt|squash)", _BUILDER),
-    (r"--(debug|-D|log-level|-l)|-D|-l", "the command keeps no log"),
     (r".*(create|run) --kernel-memory", "no kernel since 5.16 limits it"),
     (r".*(create|run) --use-api-socket", "experimental in Docker; --volume gives a container the socket"),
     (r"manifest\b.*", "not there yet"),
-    (r"(images|image ls) --tree", "not there yet"),
 )
 # Flags that others add, which may be there or not.
 EITHER_WAY: Final = re.compile(r"(checkpoint\b.*|.* --(checkpoint|checkpoint-dir))")

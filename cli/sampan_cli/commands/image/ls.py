@@ -1,12 +1,13 @@
 """``sampan images``: list images."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
@@ -42,9 +43,13 @@ class ImagesOptions:
     template: str
     no_trunc: bool
     quiet: bool
+    tree: bool
 
 
-@sampan_command("images", examples="sampan images\nsampan images debian\nsampan images -q --filter dangling=true")
+@sampan_command(
+    "images",
+    examples="sampan images\nsampan images debian\nsampan images -q --filter dangling=true\nsampan images --tree",
+)
 @click.argument("repository", default="")
 @click.option("--all", "-a", is_flag=True, help="Show all images.")
 @click.option("--digests", is_flag=True, help="Show digests.")
@@ -52,35 +57,75 @@ class ImagesOptions:
 @format_option
 @no_trunc_option
 @click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
+@click.option("--tree", is_flag=True, help="Show the platforms of each image, also those that are not here.")
 @click.pass_obj
 def command(session: Session, /, **flags: object) -> None:
     """List images, or those of one REPOSITORY[:TAG]."""
     options = from_flags(ImagesOptions, flags)
-    session.run(lambda engine: list_images(engine, options, time.time()))
+    session.run(lambda engine: (show_tree if options.tree else list_images)(engine, options, time.time()))
+
+
+def _refuse_with_tree(options: ImagesOptions) -> None:
+    for flag, given in (
+        ("quiet", options.quiet),
+        ("no-trunc", options.no_trunc),
+        ("digests", options.digests),
+        ("format", options.template),
+    ):
+        if given:
+            raise InvalidArgumentError(f"--{flag} is not yet supported with --tree")
 
 
 async def list_images(engine: "ImageBackend", options: ImagesOptions, now_s: float) -> None:
     """Print one line per name, newest image first."""
-    from sampan.docker.filters import parse_filters
     from sampan.engine.df import sizes as image_sizes
-    from sampan.engine.image_filters import LISTED, choose, intermediate
     from sampan_cli.output.table import print_list
 
-    images = await engine.images.list()
     sizes = await image_sizes(engine.layers)
-    filters = {key: list(values) for key, values in parse_filters(options.filters, LISTED).items()}
-    if options.repository:
-        filters.setdefault("reference", []).append(options.repository)
-    chosen = choose(images, filters, int(now_s * 1e9))
-    if not filters and not options.all:
-        hidden = intermediate(images)
-        chosen = [image for image in chosen if image.id not in hidden]
+    chosen = _choose(await engine.images.list(), options, now_s)
     rows = [row for image in chosen for row in _rows(image, sizes, options, now_s)]
     if options.quiet and not options.template:
         for row in rows:
             click.echo(row["ID"])
         return
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
+
+
+async def show_tree(engine: "ImageBackend", options: ImagesOptions, now_s: float) -> None:
+    """Print each image with its platforms below.
+
+    Raises:
+        InvalidArgumentError: a flag that says how lines of another form look.
+    """
+    from contextlib import aclosing
+
+    from sampan.engine.df import sizes as image_sizes
+    from sampan.engine.image_filters import users_by_image
+    from sampan_cli.output.image_tree import Facts, tree
+
+    _refuse_with_tree(options)
+    images: list[ImageDetails] = []
+    async with aclosing(engine.images.pages(manifests=True)) as pages:
+        async for page in pages:
+            images += page.items
+    sizes = await image_sizes(engine.layers)
+    facts = Facts(sizes.of, {image.id: image for image in images}, await users_by_image(engine.containers))
+    for line in tree(_choose(images, options, now_s), facts):
+        click.echo(line)
+
+
+def _choose(images: "Sequence[ImageDetails]", options: ImagesOptions, now_s: float) -> "list[ImageDetails]":
+    from sampan.docker.filters import parse_filters
+    from sampan.engine.image_filters import LISTED, choose, intermediate
+
+    filters = {key: list(values) for key, values in parse_filters(options.filters, LISTED).items()}
+    if options.repository:
+        filters.setdefault("reference", []).append(options.repository)
+    chosen = list(choose(images, filters, int(now_s * 1e9)))
+    if filters or options.all:
+        return chosen
+    hidden = intermediate(images)
+    return [image for image in chosen if image.id not in hidden]
 
 
 def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[JsonObject]:

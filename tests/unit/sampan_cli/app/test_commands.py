@@ -1,6 +1,7 @@
 """Commands that ask the engine and print, against a small engine."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,19 @@ def test_ps_shows_pods_where_that_is_asked_for(sampan: Sampan) -> None:
     theirs = sampan.fake.runtime.create("sleep", name="pod", owner="cri")
     assert theirs[:12] not in sampan.ok("ps", "-aq").split()
     assert theirs[:12] in sampan.ok("ps", "-aq", "--pods").split()
+
+
+def test_a_tree_of_images_goes_with_no_flag_that_says_how_lines_look(sampan: Sampan) -> None:
+    sampan.fake.images.add(image("busybox:latest"))
+    assert "busybox:latest" in sampan.ok("images", "--tree")
+    for flags, name in ((["-q"], "quiet"), (["--no-trunc"], "no-trunc"), (["--format", "json"], "format")):
+        said = sampan("images", "--tree", *flags)
+        assert said.exit_code == 1
+        assert f"--{name} is not yet supported with --tree" in said.output
+
+
+def test_debug_tells_every_call_and_how_long_it_took(sampan: Sampan) -> None:
+    for flags in (["-D"], ["--log-level", "debug"]):
+        said = sampan(*flags, "ps")
+        assert re.search(r"^debug: sampan\.runtime\.v1\.Containers/List: \d+\.\d ms$", said.output, re.MULTILINE)
+    assert "debug:" not in sampan("-l", "info", "ps").output
