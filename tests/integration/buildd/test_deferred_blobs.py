@@ -186,4 +186,5 @@ def test_a_layer_that_is_lost_is_told_of_and_built_again(
     docker("build", "--tag", built, str(tmp_path))
     runs(docker, built, built)
     docker("rmi", lost)
+    docker("builder", "prune", "--all", "--force")  # results that stood on it
     is_whole(engine)
