@@ -171,7 +171,7 @@ def target_of(db: sqlite3.Connection, reference: Reference) -> Digest:
 
 
 def find_prefix(db: sqlite3.Connection, prefix: str) -> Digest | None:
-    """Return the only image whose ID's hex digits begin so, or else those of its manifest or index.
+    """Return the only image whose ID's hex digits begin so, or else those of its manifest or index, or a former one.
 
     Clients of BuildKit say what they built by the digest of its manifest, and expect that it is found by that.
     """
@@ -180,7 +180,8 @@ def find_prefix(db: sqlite3.Connection, prefix: str) -> Digest | None:
     if not rows:
         rows = db.execute(
             "SELECT id FROM images WHERE target_digest >= :low AND target_digest < :high"
-            " OR manifest_digest >= :low AND manifest_digest < :high LIMIT 2",
+            " OR manifest_digest >= :low AND manifest_digest < :high"
+            " UNION SELECT image FROM former_manifests WHERE digest >= :low AND digest < :high LIMIT 2",
             bounds,
         ).fetchall()
     return Digest(rows[0][0]) if len(rows) == 1 else None
@@ -208,7 +209,11 @@ def set_name(db: sqlite3.Connection, reference: Reference, target: Digest, image
 
 
 def move_names(db: sqlite3.Connection, image: Digest, before: Digest, after: Digest) -> None:
-    """Have those names of an image's that point to one manifest point to another; those by digest stay."""
+    """Have those names of an image's that point to one manifest point to another; those by digest stay.
+
+    The image is found by the digest of the first one as well.
+    """
+    db.execute("INSERT OR REPLACE INTO former_manifests VALUES (?, ?)", (before, image))
     db.execute("UPDATE names SET digest = ? WHERE image = ? AND digest = ? AND NOT canonical", (after, image, before))
 
 

@@ -107,6 +107,8 @@ async def test_an_image_is_completed_under_all_its_names(room: Room) -> None:
     for name in ("big:1", "other:2"):
         target = await room.parts.images.named(parse_reference(name))
         assert target == after.target
+    for text in (before.target.digest, before.target.digest.hex[:12], after.target.digest):
+        assert (await room.parts.images.get(text)).record == after  # whoever built it was told the first
     await room.complete("big:1")  # whoever was not answered asks once more
     assert (await room.parts.images.get(image)).record == after
     assert await room.parts.store.read(lambda db: db.execute("SELECT id FROM leases").fetchall()) == []
