@@ -42,6 +42,7 @@ class RuntimeCommand:
     path: Path
     root: Path  # its state directory
     creates_by: tuple[str, ...] = ()  # the words before its path when it is to make a container
+    hides_null: bool = False  # it is to see nothing of the host's /dev/null
 
     def arguments(self, log: Path) -> tuple[str, ...]:
         """The global options, for calls by conmon and by ourselves alike."""
@@ -145,7 +146,7 @@ class Conmon:
             StartError: with the runtime's own message.
         """
         argv = [
-            *self._common(paths.id, paths.token, runtime, paths.bundle, runtime.creates_by),
+            *self._common(paths.id, paths.token, runtime, stdio, paths.bundle, runtime.creates_by),
             *("--exit-dir", str(paths.paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
             *_log_arguments(spool),
             *_stdio_arguments(stdio),
@@ -194,9 +195,10 @@ class Conmon:
         return pending
 
     def _common(
-        self, id: str, token: str, runtime: RuntimeCommand, bundle: Path, called_by: Sequence[str] = ()
+        self, id: str, token: str, runtime: RuntimeCommand, stdio: Stdio, bundle: Path, called_by: Sequence[str] = ()
     ) -> list[str]:
-        program, *before = (*called_by, str(runtime.path))
+        hidden = _without_null(stdio) if runtime.hides_null else ()
+        program, *before = (*hidden, *called_by, str(runtime.path))
         argv = [str(self._path), "--api-version", "1", "-c", id, "-u", token, "-r", program]
         argv += ["-b", str(bundle), "-p", str(bundle / "pidfile"), "-P", str(bundle / "conmon.pid")]
         # fsync at exit would make every short container wait for the disk, and protects nothing that is promised.
@@ -209,7 +211,7 @@ class Conmon:
         self, container_id: str, paths: ExecPaths, runtime: RuntimeCommand, stdio: Stdio, spec: Path
     ) -> list[str]:
         return [
-            *self._common(container_id, paths.token, runtime, paths.bundle),
+            *self._common(container_id, paths.token, runtime, stdio, paths.bundle),
             *("--exit-dir", str(paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
             *_log_arguments(None),
             *_stdio_arguments(stdio),
@@ -368,6 +370,17 @@ async def _first_report(process: "subprocess.Popen[bytes]", pipe: ReportPipe, er
 
 def _text(fd: int) -> str:
     return os.pread(fd, 4096, 0).decode(errors="replace").strip()
+
+
+def _without_null(stdio: Stdio) -> tuple[str, ...]:
+    """Return the words before a runtime by which it has pipes where conmon gives it the host's /dev/null.
+
+    crun gives its standard streams to the user that the process is. In a user namespace there are no device nodes but
+    the host's own, and a container that owns one can change its mode for everybody.
+    """
+    if stdio.tty:
+        return ("/bin/sh", "-c", ': | "$0" "$@" >&2')  # the process has a terminal instead of either
+    return () if stdio.stdin else ("/bin/sh", "-c", ': | "$0" "$@"')
 
 
 def _log_arguments(path: Path | None) -> list[str]:

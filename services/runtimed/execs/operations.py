@@ -202,7 +202,7 @@ class Execs:
             content = await self._preparer.document(container, record.spec)
             await asyncio.to_thread(document.write_bytes, content)
             pid = await self._conmon.exec_detached(
-                container.id, paths, self._runner.runtime(container).command, stdio(record.spec), document
+                container.id, paths, self._runner.command(container), stdio(record.spec), document
             )
         except StartError as error:
             raise await self._failed(running, error) from error

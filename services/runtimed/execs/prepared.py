@@ -132,7 +132,7 @@ class Preparer:
         """
         paths = self._paths.exec(id)
         paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
-        runtime = self._runner.runtime(entry.container).command
+        runtime = self._runner.command(entry.container)
         pipe = ProcessPipe()
         starting = asyncio.create_task(
             self._conmon.exec_attached(entry.id, paths, runtime, stdio(spec), pipe.path, released=True),

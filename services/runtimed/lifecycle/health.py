@@ -161,7 +161,7 @@ class HealthChecks:
         begin = time.perf_counter()
         linked = present_variables(entry.container, lambda name: self._memory.find(name).container)
         document = await asyncio.to_thread(self._write_spec, entry, check, paths, linked)
-        runtime = self._runner.runtime(entry.container).command
+        runtime = self._runner.command(entry.container)
         pending = await self._conmon.exec_attached(entry.id, paths, runtime, Stdio(tty=False, stdin=False), document)
         try:
             connection = StdioConnection.connect(paths.attach_socket)

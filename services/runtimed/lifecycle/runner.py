@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from runtimed.conmon.conmon import Conmon, Stdio
+from runtimed.conmon.conmon import Conmon, RuntimeCommand, Stdio
 from runtimed.conmon.running import AcceptedConnections, end_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry, utcnow
@@ -116,6 +116,11 @@ class Runner:
             raise InvalidArgumentError(f"unknown or invalid runtime name: {container.runtime}")
         return runtime
 
+    def command(self, container: Container) -> RuntimeCommand:
+        """Return how that runtime is called for the container's processes. Raises as ``runtime``."""
+        mapped = bool(container.spec.namespaces.uid_mappings)
+        return dataclasses.replace(self.runtime(container).command, hides_null=mapped)
+
     async def start(self, entry: Entry) -> Started:
         """Start the container, with the clients connected that wait for its streams.
 
@@ -145,7 +150,7 @@ class Runner:
         spool = await self._begin_log(entry, paths)
         try:
             with self._metrics.phase("create"):
-                pid = await self._conmon.create(paths, runtime.command, _stdio(container.spec.process), spool)
+                pid = await self._conmon.create(paths, self.command(container), _stdio(container.spec.process), spool)
             owners = Owners.of(container.spec.namespaces)
             if owners is not None:
                 await asyncio.to_thread(give_streams, pid, outside(owners.uids, user.uid))

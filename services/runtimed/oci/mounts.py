@@ -114,7 +114,7 @@ def _default_mounts(container: Container, joins: Joins, *, writable_cgroups: boo
         mounts.append(
             OciMount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind", "rprivate", "nosuid", "noexec", "nodev"))
         )
-    else:
+    elif not (host_ipc and container.spec.namespaces.uid_mappings):  # that one belongs to other users
         mounts.append(OciMount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")))
     shm = _shm(container, joins)
     return [*mounts, shm] if shm else mounts

@@ -16,7 +16,7 @@ import pytest_asyncio
 from sampan.api.runtime.v1 import spec_pb2
 from sampan.client.archives import ArchivesClient
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import IdMapping, Mount, MountType, Namespaces
+from sampan.resource.container_spec import IdMapping, Mount, MountType, Namespaces, Process
 from sampan.sys.idmaps import create_network, hold, make_users
 from sampan.sys.mounts import MNT_DETACH, umount2
 from tests.integration.runtimed.pods_setup import Pods, write_users
@@ -226,3 +226,26 @@ async def test_what_dockerd_refuses_is_refused(remapped: Runtimed) -> None:
     with pytest.raises(InvalidArgumentError, match="privileged mode is incompatible with user namespaces"):
         await remapped.create("true", security=spec_pb2.Security(privileged=True))
     assert (await remapped.run("true", security=spec_pb2.Security(privileged=True), user="host"))[0] == 0
+
+
+async def test_devices_of_the_host_stay_its_own(pods: Pods, place: tuple[Runtimed, Path]) -> None:
+    """crun gives a container's user what its standard streams are, and without one that is the host's /dev/null."""
+    null = Path("/dev/null")
+
+    async def owner() -> tuple[int, int]:
+        status = null.stat()
+        return status.st_uid, status.st_mode
+
+    before = await owner()
+    try:
+        try_it = "chmod 600 /dev/null /dev/zero; for n in 0 1 2; do chmod 600 /proc/self/fd/$n; done; cat; sleep 60"
+        for tty in (False, True):
+            process = Process(cmd=("sh", "-c", try_it), env=("PATH=/bin",), tty=tty)
+            made = await pods.begin("sh", process=process, namespaces=MAPPED)
+            assert await owner() == before
+            for exec_tty in (False, True):
+                await place[0].exec(made.id, "sh", "-c", "chmod 600 /dev/null /proc/self/fd/0", tty=exec_tty)
+                assert await owner() == before
+    finally:
+        os.chown(null, 0, 0)
+        null.chmod(0o666)

@@ -103,3 +103,40 @@ def _command_lines() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+# Calls the runtime as conmon would, with what a process has that nobody gave any input: the host's /dev/null.
+_CALLING = """#!{python}
+import os, subprocess, sys
+arguments = sys.argv[1:]
+given = [value for name, value in zip(arguments, arguments[1:]) if name == "--runtime-arg"]
+call = [arguments[arguments.index("-r") + 1], *given, "create"]
+output = None if "-t" not in arguments else subprocess.DEVNULL
+done = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE)
+os.write(int(os.environ["_OCI_SYNCPIPE"]), b'{{"data": %d}}\\n' % done.returncode)
+"""
+_SEEING_RUNTIME = """#!/bin/sh
+for n in 0 1; do stat -L -c %F /proc/self/fd/$n; done > {seen}
+exit 7
+"""
+
+
+@pytest.mark.parametrize("tty", [False, True])
+async def test_a_runtime_that_is_to_see_no_null_device_sees_none_and_its_code_comes_back(
+    tmp_path: Path, tty: bool
+) -> None:
+    program, runtime, seen = tmp_path / "conmon", tmp_path / "runtime", tmp_path / "seen"
+    program.write_text(_CALLING.format(python=sys.executable))
+    runtime.write_text(_SEEING_RUNTIME.format(seen=seen))
+    for each in (program, runtime):
+        each.chmod(0o755)
+    paths = Paths(tmp_path / "data", tmp_path / "run")
+    paths.make()
+    one = paths.container("c" * 64)
+    one.bundle.mkdir(parents=True)
+    for hidden in (False, True):
+        command = RuntimeCommand(runtime, tmp_path, hides_null=hidden)
+        assert (
+            await Conmon(program, {"PATH": os.environ["PATH"]}).create(one, command, Stdio(tty, stdin=False), None) == 7
+        )
+        assert ("character special file" in seen.read_text().splitlines()) is not hidden

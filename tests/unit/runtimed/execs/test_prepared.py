@@ -78,7 +78,7 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture
 def preparer(conmon: SlowConmon, paths: Paths) -> Preparer:
-    runner = SimpleNamespace(runtime=lambda _: SimpleNamespace(command=None))
+    runner = SimpleNamespace(command=lambda _: None)
     bundles = SimpleNamespace(exec_process=lambda *_: {})
     return Preparer(
         cast("Conmon", conmon), cast("Runner", runner), cast("Bundles", bundles), paths, lambda _: ENTRY.container
