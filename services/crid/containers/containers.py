@@ -18,7 +18,7 @@ from crid.containers.spec import check_container, container_spec, resources_of
 from crid.containers.store import ContainerStore
 from crid.containers.view import State, View, view_of
 from crid.handlers import Handlers
-from crid.model.config import ContainerConfig, PodMetadata, Resources
+from crid.model.config import ContainerConfig, Mount, PodMetadata, Resources
 from crid.model.security import NamespaceMode
 from crid.sandboxes.model import Sandbox
 from crid.sandboxes.sandboxes import Sandboxes
@@ -99,6 +99,7 @@ class Containers:
                 raise ConflictError(f"pod sandbox {sandbox_id} is not ready")
             self._check_target(sandbox, config)
             name = container_name(sandbox, config)
+            config = await self._with_images_found(config)
             if (known := self._store.named(name)) is not None:
                 return await self._same(known, sandbox, config)
             image = _image(config, await self._engine.images.get(config.image.image))
@@ -122,6 +123,17 @@ class Containers:
     def _spec(self, sandbox: Sandbox, config: ContainerConfig, image: Image, log_path: str) -> ContainerSpec:
         spec = container_spec(sandbox, self._sandboxes.places(sandbox), config, image, log_path)
         return replace(spec, runtime=self._handlers.runtimes.get(sandbox.handler, ""))
+
+    async def _with_images_found(self, config: ContainerConfig) -> ContainerConfig:
+        """Return a config whose mounts of images say which images those are. Raises NotFoundError."""
+
+        async def found(mount: Mount) -> Mount:
+            if mount.image is None or not mount.image.image:
+                return mount
+            image = await self._engine.images.get(mount.image.image)
+            return replace(mount, image=replace(mount.image, image_ref=str(image.id)))
+
+        return replace(config, mounts=tuple([await found(mount) for mount in config.mounts]))
 
     async def _same(self, known: Record, sandbox: Sandbox, config: ContainerConfig) -> str:
         if known.id and known.sandbox == sandbox.id and known.config == config:

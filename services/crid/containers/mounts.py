@@ -80,6 +80,8 @@ def _image(mount: Mount) -> spec.Mount:
     assert mount.image is not None
     if mount.host_path:
         raise InvalidArgumentError(f"mounts: {mount.container_path} has a host_path and an image")
+    if not mount.readonly:
+        raise InvalidArgumentError(f"mounts: {mount.container_path} is an image, which cannot be written: say readonly")
     path = PurePosixPath(mount.image_sub_path)
     if path.is_absolute() or ".." in path.parts:
         raise InvalidArgumentError(

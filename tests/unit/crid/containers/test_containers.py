@@ -8,7 +8,7 @@ import pytest
 
 from crid.containers.containers import Selection, merged
 from crid.containers.view import State
-from crid.model.config import LinuxContainer, PodMetadata, Resources
+from crid.model.config import LinuxContainer, Mount, PodMetadata, Resources
 from crid.model.security import NamespaceMode, NamespaceOption
 from sampan.errors import (
     AlreadyExistsError,
@@ -58,6 +58,17 @@ async def test_asked_twice_for_the_same_container_it_is_the_same_until_it_has_ru
                 await crid.containers.create(inside, again, None)
             await crid.containers.start(made)
         assert await crid.containers.create(inside, container(attempt=1), None) != made
+
+
+async def test_a_mount_of_an_image_says_which_image_was_found(world: World) -> None:
+    config = container(mounts=(Mount("/i", readonly=True, image=container().image),))
+    async with world.life() as crid:
+        inside = await crid.run(pod())
+        made = await crid.containers.create(inside, config, None)
+        (mount,) = crid.containers.record(made).config.mounts
+        assert mount.image is not None
+        assert mount.image.image_ref.startswith("sha256:")
+        assert await crid.containers.create(inside, config, None) == made
 
 
 async def test_a_container_that_cannot_be_made_leaves_nothing(world: World) -> None:

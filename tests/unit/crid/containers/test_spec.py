@@ -52,6 +52,11 @@ def limited(**limits: object) -> c.ContainerConfig:
     return container(linux=c.LinuxContainer(c.Resources(**limits)))  # type: ignore[arg-type]
 
 
+def mounted_image(*, readonly: bool = True, image_sub_path: str = "") -> c.ContainerConfig:
+    mount = c.Mount("/i", readonly=readonly, image=c.ImageSpec("a"), image_sub_path=image_sub_path)
+    return container(mounts=(mount,))
+
+
 def mounted(**mount: object) -> c.ContainerConfig:
     return container(mounts=(c.Mount("/data", "/srv", **mount),))  # type: ignore[arg-type]
 
@@ -177,12 +182,12 @@ MOUNT: Table = {
         (True, False),
     ),
     "image": (
-        container(mounts=(c.Mount("/i", image=c.ImageSpec("alpine")),)),
+        container(mounts=(c.Mount("/i", readonly=True, image=c.ImageSpec("alpine")),)),
         lambda s: (s.mounts[-1].type, s.mounts[-1].source, s.mounts[-1].subpath),
         (spec.MountType.IMAGE, "alpine", ""),
     ),
     "image_sub_path": (
-        container(mounts=(c.Mount("/i", image=c.ImageSpec("alpine"), image_sub_path="etc"),)),
+        container(mounts=(c.Mount("/i", readonly=True, image=c.ImageSpec("alpine"), image_sub_path="etc"),)),
         lambda s: s.mounts[-1].subpath,
         "etc",
     ),
@@ -311,7 +316,8 @@ GOOD = SecurityProfile(ProfileType.Localhost, "relative")
         (mounted(image_sub_path="x"), "image_sub_path of /data goes with an image"),
         (mounted(image=c.ImageSpec("a")), "a host_path and an image"),
         (mounted(mount_options=("suid",)), "mount_options 'suid'"),
-        (container(mounts=(c.Mount("/i", image=c.ImageSpec("a"), image_sub_path="../x"),)), "a path within the image"),
+        (mounted_image(image_sub_path="../x"), "a path within the image"),
+        (mounted_image(readonly=False), "is an image, which cannot be written"),
         (limited(cpu_shares=-1), "resources.cpu_shares is -1"),
         (secured(run_as_user=Number(1), run_as_username="a"), "run_as_user and run_as_username"),
         (secured(run_as_group=Number(1)), "run_as_group needs a user"),
