@@ -5,7 +5,7 @@ two of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Self
@@ -29,39 +29,57 @@ _PRIVATE_REGISTRY: Final = "registryd"
 _REGISTRY_ROWS: Final = "registry.db"
 
 
+class Channels(Mapping[str, grpc.aio.Channel]):
+    """Channels to services by their names, each opened when it is first asked for: that takes a millisecond each."""
+
+    def __init__(self, layout: Layout, names: Iterable[str], tell: Tell | None = None) -> None:
+        """``tell`` is told of each call."""
+        self._layout = layout
+        self._tell = tell
+        self._names = tuple(names)
+        self._opened: dict[str, grpc.aio.Channel] = {}
+
+    def __getitem__(self, name: str) -> grpc.aio.Channel:
+        if name not in self._opened:
+            if name not in self._names:
+                raise KeyError(name)
+            self._opened[name] = open_channel(self._layout.socket(name), self._tell)
+        return self._opened[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    async def close(self) -> None:
+        """Close those that were opened; calls that go on end."""
+        for channel in self._opened.values():
+            await channel.close()
+
+
 class Services:
     """One engine's services."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        channels: Mapping[str, grpc.aio.Channel],
-        builder: grpc.aio.Channel,
-        *,
-        waits: bool = False,
-    ) -> None:
+    def __init__(self, layout: Layout, channels: Channels, builder: Channels, *, waits: bool = False) -> None:
         """``channels`` are those of all services that an engine uses, in the order of the table of services."""
         self._waits = waits
         self.layout = layout
         self.channels = channels
-        self._buildd = builder
-        self._imaged, self._snapshotter, self._runtimed = channels.values()
-        self.runtime = Runtime(self._runtimed)
+        self._builder = builder
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, layout: Layout, *, waits: bool = False, tell: Tell | None = None) -> "AsyncIterator[Self]":
-        """Open channels to the services of ``layout``. Nothing is sent before the first call.
+        """Be ready to open channels to the services of ``layout``. Nothing is sent before the first call.
 
         With ``waits`` imaged, the snapshotter and the builder are known to be there: one that is away is waited for by
         the calls that may be repeated, the first of them as any other. ``tell`` is told of each call.
         """
         async with AsyncExitStack() as stack:
-            channels = {
-                name: await stack.enter_async_context(open_channel(layout.socket(name), tell))
-                for name in USED_BY_ENGINE
-            }
-            builder = await stack.enter_async_context(open_channel(layout.socket(_BUILDER), tell))
+            channels, builder = Channels(layout, USED_BY_ENGINE, tell), Channels(layout, (_BUILDER,), tell)
+            for opened in (channels, builder):
+                stack.push_async_callback(opened.close)
             yield cls(layout, channels, builder, waits=waits)
 
     async def reach(self, deadline_s: float) -> None:
@@ -79,6 +97,23 @@ class Services:
         finally:
             for change in changes:
                 change.cancel()
+
+    @property
+    def _imaged(self) -> grpc.aio.Channel:
+        return self.channels["imaged"]
+
+    @property
+    def _snapshotter(self) -> grpc.aio.Channel:
+        return self.channels["snapshotter"]
+
+    @property
+    def _buildd(self) -> grpc.aio.Channel:
+        return self._builder[_BUILDER]
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What runs."""
+        return Runtime(self.channels["runtimed"])
 
     @cached_property
     def images(self) -> "Images":
@@ -135,7 +170,7 @@ class Services:
     @property
     def runtime_disk(self) -> "Disk":
         """What containers and volumes take."""
-        return _disk(self._runtimed)
+        return _disk(self.channels["runtimed"])
 
     @property
     def containers(self) -> "Containers":
