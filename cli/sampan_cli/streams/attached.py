@@ -26,6 +26,9 @@ _OURS: Final = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip
 
+# What the loop has handlers for while a command runs: see ``Session.run``.
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
 # The first process of a container ignores what it has no handler for; whoever presses Ctrl-C again wants out.
 _PATIENCE: Final = 3
 
@@ -40,14 +43,26 @@ async def passing_signals(engine: "ContainerBackend", container: str) -> AsyncIt
         for number in signal.Signals
         if number not in _OURS and number < signal.SIGRTMIN and signal.getsignal(number) is not signal.SIG_IGN
     ]
+
+    def take(number: int, _: object) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, signal.Signals(number))
+
+    # The loop's own way makes a set of all signals for each, a third of a millisecond each time.
+    # Those that end a command have a handler of the loop's already.
     for number in numbers:
-        loop.add_signal_handler(number, arrived.put_nowait, number)
+        if number in _ENDINGS:
+            loop.add_signal_handler(number, arrived.put_nowait, number)
+        else:
+            signal.signal(number, take)
     passing = asyncio.create_task(_pass_on(engine, container, arrived), name="pass signals on")
     try:
         yield
     finally:
         for number in numbers:
-            loop.remove_signal_handler(number)
+            if number in _ENDINGS:
+                loop.remove_signal_handler(number)
+            else:
+                signal.signal(number, signal.SIG_DFL)
         passing.cancel()
         await asyncio.gather(passing, return_exceptions=True)
 
