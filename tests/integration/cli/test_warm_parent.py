@@ -1,5 +1,6 @@
 """A warm parent by itself: what it does when its code is another by now, and when nobody comes."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,18 +31,24 @@ WarmParent(listener, Warm(Standing.own(), lambda: not upgraded.exists(), run), f
 """
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    """The run root of a warm parent that goes when nobody has come for a second."""
-    process = subprocess.Popen([PYTHON, "-P", "-c", PROGRAM, tmp_path, "1"], stderr=sys.stderr)
+@contextlib.contextmanager
+def warm(root: Path, idle_s: float) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a warm parent below ``root`` that goes when nobody has come for so long."""
+    process = subprocess.Popen([PYTHON, "-P", "-c", PROGRAM, root, str(idle_s)], stderr=sys.stderr)
     try:
-        eventually((tmp_path / "cli.sock").exists, "it listens")
-        yield tmp_path
-        assert process.wait(20) == 0
+        eventually((root / "cli.sock").exists, "it listens")
+        yield process
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
+        process.wait()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """The run root of a warm parent that stays."""
+    with warm(tmp_path, 600):
+        yield tmp_path
 
 
 def ps(root: Path) -> subprocess.CompletedProcess[str]:
@@ -49,8 +56,10 @@ def ps(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_it_runs_commands_and_ends_when_nobody_comes(root: Path) -> None:
-    assert ps(root).stdout == "warm ps\n"
+def test_it_runs_commands_and_ends_when_nobody_comes(tmp_path: Path) -> None:
+    with warm(tmp_path, 3) as process:
+        assert ps(tmp_path).stdout == "warm ps\n"
+        assert process.wait(30) == 0
 
 
 def test_where_the_code_on_disk_is_another_the_client_s_own_runs(root: Path) -> None:

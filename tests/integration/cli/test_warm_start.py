@@ -102,6 +102,23 @@ def test_its_surroundings_are_the_caller_s(engine: Engine, tmp_path: Path) -> No
         assert Path(f"/proc/{worker}/cgroup").read_text() == Path(f"/proc/{client.pid}/cgroup").read_text()
 
 
+def test_a_command_counts_in_its_caller_s_control_group(engine: Engine) -> None:
+    trees = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")]
+    tree = next((path for path in trees if (path / "cgroup.procs").exists()), None)
+    if tree is None:
+        cannot_run("there is no unified hierarchy")
+    group = tree / f"caller-{os.getpid()}"
+    group.mkdir()
+    try:
+        with lasting(engine, preexec_fn=lambda: (group / "cgroup.procs").write_text("0")) as (_, worker):
+            assert f"0::/{group.name}\n" in Path(f"/proc/{worker}/cgroup").read_text()
+            parent = warm_parent(engine)
+            assert f"/{group.name}" not in Path(f"/proc/{parent}/cgroup").read_text()
+    finally:
+        eventually(lambda: not (group / "cgroup.procs").read_text(), "everybody has left the group")
+        group.rmdir()
+
+
 def test_the_caller_s_variables_and_directory_count(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "formats").mkdir()
     (tmp_path / "config.json").write_text('{"currentContext": "elsewhere"}')
