@@ -204,7 +204,7 @@ def test_a_socket_of_systemd_s_starts_it_and_outlives_its_processes(machine: Mac
     machine("systemctl", "start", "sampan.socket")
     assert machine.fails("systemctl", "is-active", "sampan").line == "inactive"
     assert ask() == "OK"  # who connects first has it started, and waits
-    assert machine("systemctl", "is-active", "sampan").line == "active"
+    eventually(lambda: machine.fails("systemctl", "is-active", "sampan").line == "active", "all of it is ready")
     assert machine.states() == {"always": "Up", "unless": "Up", "plain": "Up"}
     machine("sh", "-c", "kill -KILL $(sampan status --format '{{.Service}} {{.Pid}}' | sed -n 's/^dockerapi //p')")
     assert ask() == "OK"

@@ -2,10 +2,11 @@
 
 import contextlib
 import importlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError, Message
@@ -30,8 +31,10 @@ _NAMING: Final = (
 # Messages in which that stands, where it is not in the request itself.
 _WITHIN: Final = ("spec", "start", "options", "network", "process")
 
-# Content, and the steps of a build, which have variables and mounts of their own.
-_LEFT_OUT: Final = frozenset(("chunk", "data", "stdin", "definition", "frontendinputs", "credentials"))
+_LEFT_OUT: Final = frozenset(("credentials",))
+
+# Of what BuildKit's clients say this alone: the rest is steps of a build, which have variables, and results.
+_OF_BUILDS: Final = frozenset(("Ref", "Frontend", "FrontendAttrs", "ExporterAttrsDeprecated", "Exporters"))
 
 
 @cache
@@ -64,10 +67,27 @@ def answer_of(path: str, message: bytes) -> JsonObject:
 
 
 def _read(kind: type[Message], message: bytes) -> JsonObject:
+    of_builds = kind.DESCRIPTOR.full_name.startswith("moby.")
     with contextlib.suppress(DecodeError, ValueError, RecursionError):
-        document = MessageToDict(kind.FromString(message), preserving_proto_field_name=True)
-        return {key: value for key, value in document.items() if key.lower() not in _LEFT_OUT}
+        read = kind.FromString(message)
+        _clear_content(read)
+        document = MessageToDict(read, preserving_proto_field_name=True)
+        return {
+            key: value
+            for key, value in document.items()
+            if key not in _LEFT_OUT and (not of_builds or key in _OF_BUILDS)
+        }
     return {}
+
+
+def _clear_content(message: Message) -> None:
+    """Take bytes out, wherever they are: they are content, or messages that nobody here reads."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            message.ClearField(field.name)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in value if isinstance(value, Sequence) else (value,):
+                _clear_content(each)
 
 
 def object_of(document: JsonObject) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from dockerapi.wire.messages import answer_of, converses, object_of, request_of
 from sampan.api.buildkit.control.v1 import control_pb2
+from sampan.api.buildkit.gateway.v1 import gateway_pb2
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2, networks_pb2, spec_pb2, volumes_pb2
 
@@ -38,6 +39,15 @@ def test_credentials_and_content_are_left_out() -> None:
     assert request_of("/sampan.image.v1.Images/Push", push.SerializeToString()) == {"reference": "r"}
     solve = control_pb2.SolveRequest(Ref="x", Frontend="dockerfile.v0")
     assert request_of("/moby.buildkit.v1.Control/Solve", solve.SerializeToString())["Ref"] == "x"
+    getattr(solve.Definition, "def").append(b"RUN hunter2")
+    solve.FrontendAttrs["build-arg:A"] = "b"
+    assert request_of("/moby.buildkit.v1.Control/Solve", solve.SerializeToString()) == {
+        "Ref": "x", "Frontend": "dockerfile.v0", "FrontendAttrs": {"build-arg:A": "b"},
+    }  # fmt: skip
+    frontend = gateway_pb2.SolveRequest(Frontend="dockerfile.v0", FrontendOpt={"build-arg:A": "hunter2"})
+    assert request_of("/moby.buildkit.v1.frontend.LLBBridge/Solve", frontend.SerializeToString()) == {
+        "Frontend": "dockerfile.v0"
+    }
     load = images_pb2.LoadRequest(chunk=b"tar")
     assert request_of("/sampan.image.v1.Images/Load", load.SerializeToString()) == {}
 
