@@ -77,7 +77,7 @@ class LayerUsage:
                 if known is None:
                     first.append(measuring)
         if first:
-            await asyncio.gather(*first)
+            await asyncio.wait(first)  # not gather, with which a caller who leaves would end it for all others
         return dict(self._measured)
 
     def _measuring(self, id: str) -> "asyncio.Future[None]":

@@ -141,6 +141,20 @@ async def test_what_was_written_is_measured_once_for_all_who_ask_within_seconds(
     assert sorted(layers.measured) == ["b" * 64, "c" * 64]
 
 
+async def test_one_who_leaves_ends_no_measurement_of_the_others(samples: Samples, layers: Layers) -> None:
+    layers.hold.clear()
+    for turns in range(4):  # before the measurement has begun, and in the middle of it
+        leaving = asyncio.create_task(samples.of("cri", []))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+    layers.hold.set()
+    async with asyncio.timeout(20):
+        assert [one.layer_read is not None for one in await samples.of("cri", [])] == [True, True]
+
+
 async def test_a_snapshotter_that_is_away_is_asked_again_and_hides_nothing_else(
     samples: Samples, layers: Layers
 ) -> None:
