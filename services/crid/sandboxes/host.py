@@ -20,6 +20,7 @@ from crid.model.config import DNSConfig
 from crid.model.security import NamespaceMode
 from crid.sandboxes import namespaces
 from crid.sandboxes.model import Sandbox
+from sampan.cancellation import to_the_end
 from sampan.sys import netns
 from sampan.sys.mounts import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, umount2
 
@@ -92,11 +93,12 @@ class SandboxHost:
 
     async def name(self, sandbox: Sandbox) -> None:
         """Write ``/etc/hosts``."""
-        await asyncio.to_thread(self._write_hosts, sandbox)
+        await to_the_end(asyncio.to_thread(self._write_hosts, sandbox))
 
     async def clear(self, id: str) -> None:
         """Remove all that there is of a sandbox."""
-        await asyncio.to_thread(self._clear, id)
+        # To the end, also for a caller who has left: two at once would trip over each other.
+        await to_the_end(asyncio.to_thread(self._clear, id))
 
     async def is_whole(self, sandbox: Sandbox) -> bool:
         """Say whether its namespaces are there."""

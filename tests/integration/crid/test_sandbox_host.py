@@ -1,5 +1,6 @@
 """What of a pod is on a real machine."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -60,6 +61,18 @@ async def test_a_sysctl_that_the_kernel_does_not_take_is_refused_by_name(host: R
         await host.make(sandbox(sysctls={"net.nosuch": "1"}))
     await host.clear(sandbox().id)
     assert await host.leftovers([]) == []
+
+
+async def test_a_removal_whose_caller_has_left_does_not_meet_the_next_one(host: RealHost) -> None:
+    for _ in range(5):
+        one = sandbox()
+        await host.make(one)
+        leaving = asyncio.create_task(host.clear(one.id))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert await host.leftovers([]) == []
 
 
 async def test_the_resolver_is_the_pod_s_or_the_host_s(host: RealHost, tmp_path: Path) -> None:
