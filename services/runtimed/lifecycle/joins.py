@@ -99,6 +99,7 @@ def show_mapped(entry: Entry, mounter: MappedMounter, paths: ContainerPaths) -> 
     """Mount the root anew with its files as those of the container's users, now that all is made in it."""
     owners = Owners.of(entry.container.spec.namespaces)
     assert owners is not None
+    check_passage(paths.paths.roots.parent)
     mounter.unmount(paths.root)
     try:
         for mount in entry.root_mounts:
@@ -106,6 +107,13 @@ def show_mapped(entry: Entry, mounter: MappedMounter, paths: ContainerPaths) -> 
         mounter.show(paths.root, paths.shown_root, owners)
     except OSError as error:
         raise StartError(f"cannot mount the root file system with its owners mapped: {error.strerror}") from error
+
+
+def check_passage(directory: Path) -> None:
+    """Raise StartError if a directory, or one above it, lets no other user of the host pass."""
+    for one in (directory, *directory.parents):
+        if not one.stat().st_mode & stat.S_IXOTH:
+            raise StartError(f"root of a user namespace is another user of the host, and {one} lets none pass")
 
 
 def give_streams(pid: int, uid: int) -> None:

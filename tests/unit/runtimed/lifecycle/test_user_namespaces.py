@@ -8,7 +8,7 @@ import pytest
 
 from runtimed.containers.paths import Paths
 from runtimed.lifecycle.idmapped import Owners, outside
-from runtimed.lifecycle.joins import users_of, within
+from runtimed.lifecycle.joins import check_passage, users_of, within
 from runtimed.lifecycle.mounter import MappedMounter
 from runtimed.lifecycle.staging import mapped_owners, needs_staging, staged
 from runtimed.oci.namespaces import oci_sysctls
@@ -101,3 +101,14 @@ def test_the_groups_that_may_ping_are_those_that_there_are() -> None:
     two = Namespaces(uid_mappings=(FIRST,), gid_mappings=(SECOND, FIRST, IdMapping(5000, 400_000, 1)))
     assert oci_sysctls(ContainerSpec(namespaces=two))["net.ipv4.ping_group_range"] == "0 1999"
     assert oci_sysctls(ContainerSpec())["net.ipv4.ping_group_range"] == "0 2147483647"
+
+
+def test_a_directory_that_lets_nobody_pass_is_named(tmp_path: Path) -> None:
+    check_passage(Path("/"))
+    closed = tmp_path / "closed"
+    (closed / "run").mkdir(parents=True)
+    closed.chmod(0o700)
+    with pytest.raises(
+        StartError, match=r"root of a user namespace is another user of the host, and /.* lets none pass"
+    ):
+        check_passage(closed / "run")
