@@ -28,8 +28,8 @@ _AT_RECURSIVE: Final = 0x8000
 
 
 @contextmanager
-def _process(*command: str) -> Iterator[int]:
-    """Give the pid of a process that has made its namespaces, and end it after that.
+def process_within(*command: str) -> Iterator[int]:
+    """Give the pid of a process that ``command`` has brought into namespaces, and end it after that.
 
     Raises:
         OSError: the program is not there, or the kernel refuses.
@@ -54,7 +54,7 @@ def _process(*command: str) -> Iterator[int]:
 
 def make_users(uids: Sequence[Range], gids: Sequence[Range]) -> int:
     """Return a descriptor of a new user namespace, the caller's to close. Raises OSError."""
-    with _process("unshare", "--user") as pid:
+    with process_within("unshare", "--user") as pid:
         for name, ranges in (("uid_map", uids), ("gid_map", gids)):
             lines = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
             Path(f"/proc/{pid}/{name}").write_text(lines)
@@ -71,7 +71,7 @@ def create_network(path: Path, users: Path) -> None:
     """Make a network namespace that belongs to the user namespace ``users``, and keep it as a file at ``path``."""
     path.touch(0o444)
     try:
-        with _process("nsenter", f"--user={users}", "unshare", "--net") as pid:
+        with process_within("nsenter", f"--user={users}", "unshare", "--net") as pid:
             bind(f"/proc/{pid}/ns/net", str(path))
     except OSError:
         path.unlink()

@@ -8,8 +8,9 @@ from typing import Final, Self
 from sampan.errors import InvalidArgumentError
 from sampan.resource.stats import HostInfo
 
-# The first kernel that makes all mounts below a mount read-only, by mount_setattr(2).
+# The first kernels that make all mounts below a mount read-only, and that show layers of an overlay by other IDs.
 _RECURSIVE_SINCE: Final = (5, 12)
+_MAPPED_SINCE: Final = (5, 19)
 
 DEFAULT: Final = ""
 
@@ -20,6 +21,7 @@ class Handlers:
 
     runtimes: Mapping[str, str]  # by handler; empty: runtimed's own choice
     recursive_read_only: bool = False
+    user_namespaces: bool = False
 
     @classmethod
     def of(cls, configured: Sequence[str], info: HostInfo, release: str = "") -> Self:
@@ -39,7 +41,7 @@ class Handlers:
             found[name] = runtime
         version = (release or os.uname().release).split(".")
         major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in (*version, "0", "0")[:2])
-        return cls(found, (major, minor) >= _RECURSIVE_SINCE)
+        return cls(found, (major, minor) >= _RECURSIVE_SINCE, (major, minor) >= _MAPPED_SINCE)
 
     @property
     def names(self) -> Sequence[str]:

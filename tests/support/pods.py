@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,11 @@ class Crid:
     def status(self, container: str) -> c.ContainerStatus:
         """Return how a container is."""
         return self.runtime.ContainerStatus(c.ContainerStatusRequest(container_id=container), timeout=_CALL_S).status
+
+    def verbose(self, container: str) -> Mapping[str, str]:
+        """Return what else is told of a container."""
+        request = c.ContainerStatusRequest(container_id=container, verbose=True)
+        return self.runtime.ContainerStatus(request, timeout=_CALL_S).info
 
     def ended(self, container: str) -> c.ContainerStatus:
         """Return how a container is once it has ended."""

@@ -10,6 +10,8 @@ from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount, MountType
 
 PROPAGATIONS: Final = frozenset({"shared", "slave", "private", "rshared", "rslave", "rprivate"})
+# What may be said of a bind besides: it shows less then.
+BIND_OPTIONS: Final = frozenset({"noexec", "nodev", "nosuid"})
 VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _MAX_VOLUME_NAME: Final = 255 - len(".gone-")  # NAME_MAX, and room for what the engine puts before it
 
@@ -110,6 +112,8 @@ def _bind(mount: Mount) -> None:
         trouble = "field ReadOnlyForceRecursive must not be specified with ReadOnlyNonRecursive or NonRecursive"
     elif mount.read_only_force_recursive and mount.propagation not in ("", "rprivate"):
         trouble = "field ReadOnlyForceRecursive needs the propagation rprivate"
+    elif unknown := [option for option in mount.options if option not in BIND_OPTIONS]:
+        trouble = f"unknown option {unknown[0][:100]}"
     if trouble:
         raise _refused("bind", trouble)
 

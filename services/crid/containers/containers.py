@@ -110,7 +110,7 @@ class Containers:
                 await asyncio.to_thread(_make_parent, log_path)
             try:
                 await self._store.put(record)
-                created = await create_container(self._engine, spec, "")
+                created = await self._members.make(name, lambda: create_container(self._engine, spec, ""))
                 record = replace(record, id=created.id)
                 await self._store.put(record)
             except BaseException:

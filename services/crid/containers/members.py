@@ -14,7 +14,8 @@ from crid.model.security import NamespaceMode
 from crid.sandboxes.host import Places
 from crid.sandboxes.model import Sandbox
 from sampan.cancellation import to_the_end
-from sampan.errors import NotFoundError, NotModifiedError, UnavailableError
+from sampan.errors import ConflictError, NotFoundError, NotModifiedError, UnavailableError
+from sampan.log import log
 from sampan.resource import container_spec as spec
 from sampan.resource.container import Container, ContainerDetails, Created, Status
 from sampan.resource.listing import NO_FILTERS, Filters, Selection
@@ -65,13 +66,29 @@ class RuntimeMembers:
         sleeper = await asyncio.to_thread(shutil.which, "busybox")
         if sleeper is None:
             raise UnavailableError("a shared pid namespace needs a program that sleeps in it: install busybox-static")
-        created = await self._runtime.create(self._holder(sandbox, sleeper))
+        spec = self._holder(sandbox, sleeper)
+        created = await self.make(spec.name, lambda: self._runtime.create(spec))
         try:
-            await self._runtime.start(created.id)
+            await to_the_end(self._runtime.start(created.id))
         except BaseException:
             await to_the_end(self.discard([created.id]))
             raise
         return created.id
+
+    async def make(self, name: str, create: Callable[[], Coroutine[None, None, Created]]) -> Created:
+        """Create a container, to the end even if the caller is cancelled, so that it is found by its name then.
+
+        One of this name that is there already is nobody's: its caller was killed, and runtimed made it after that.
+        """
+        try:
+            return await to_the_end(create())
+        except ConflictError:
+            left = [each.id for each in await self.named([name])]
+            if not left:
+                raise
+            log.warning("a container that nobody was told of is removed", name=name, containers=left)
+            await self.discard(left)
+            return await to_the_end(create())
 
     def _holder(self, sandbox: Sandbox, sleeper: str) -> spec.ContainerSpec:
         options = replace(sandbox.namespaces, pid=NamespaceMode.CONTAINER)

@@ -9,6 +9,7 @@ A reboot ends all of it, and nothing brings a pod's namespaces back: its sandbox
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -117,8 +118,8 @@ class SandboxHost:
         kinds, users = kinds_of(sandbox), sandbox.namespaces.mappings
         hostname = sandbox.config.hostname
         sysctls = sandbox.config.linux.sysctls
-        _write(places.hostname, f"{hostname or socket.gethostname()}\n")
-        _write(places.resolv_conf, self._resolver(sandbox.config.dns_config))
+        _write(places.hostname, f"{hostname or socket.gethostname()}\n", _owner(sandbox))
+        _write(places.resolv_conf, self._resolver(sandbox.config.dns_config), _owner(sandbox))
         if "ipc" in kinds:
             places.shm.mkdir()
             flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -141,12 +142,12 @@ class SandboxHost:
     def _write_hosts(self, sandbox: Sandbox) -> None:
         if sandbox.host_network:
             with suppress(FileNotFoundError):
-                _write(self.places(sandbox.id).hosts, (self._etc / "hosts").read_text(errors="replace"))
+                _write(self.places(sandbox.id).hosts, (self._etc / "hosts").read_text(errors="replace"), 0)
                 return
         lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
         name = sandbox.config.hostname or socket.gethostname()
         lines += [f"{address}\t{name}" for address in sandbox.addresses]
-        _write(self.places(sandbox.id).hosts, "".join(f"{line}\n" for line in lines))
+        _write(self.places(sandbox.id).hosts, "".join(f"{line}\n" for line in lines), _owner(sandbox))
 
     def _clear(self, id: str) -> None:
         places = self.places(id)
@@ -164,8 +165,16 @@ class SandboxHost:
             places.directory.rmdir()
 
 
-def _write(path: Path, text: str) -> None:
+def _owner(sandbox: Sandbox) -> int:
+    """Return who on the host is a pod's root."""
+    users = sandbox.namespaces.mappings
+    return users.uids[0].host_id if users is not None else 0
+
+
+def _write(path: Path, text: str, owner: int) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text(text)
     temporary.chmod(_MODE)
+    if owner:
+        os.chown(temporary, owner, owner)
     temporary.rename(path)

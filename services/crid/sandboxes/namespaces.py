@@ -8,7 +8,6 @@ needs a process, which ends as soon as its files are there.
 import ctypes
 import errno
 import socket
-import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 
 from crid.model.security import UserNamespace
 from sampan.errors import InvalidArgumentError
+from sampan.sys.idmaps import process_within
 from sampan.sys.libc import LIBC, check
 from sampan.sys.mounts import MNT_DETACH, bind, umount2
 
@@ -95,15 +95,8 @@ def make_of_users(
         InvalidArgumentError, OSError: as ``make``; also that util-linux' ``unshare`` is not there.
     """
     options = [f"--{kind}" for kind in sorted(kinds)]
-    # cat(1) answers once it is where it is to be, and ends with its input.
-    command = ["unshare", "--user", *options, "cat"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as made:
-        assert made.stdin is not None
-        assert made.stdout is not None
-        made.stdin.write(b"\n")
-        if made.stdout.read(1) != b"\n":
-            raise OSError(errno.EPERM, "user namespaces cannot be made here", "unshare")
-        process = Path(f"/proc/{made.pid}")
+    with process_within("unshare", "--user", *options) as pid:
+        process = Path(f"/proc/{pid}")
         for name, mappings in (("uid_map", users.uids), ("gid_map", users.gids)):
             lines = "".join(f"{each.container_id} {each.host_id} {each.length}\n" for each in mappings)
             (process / name).write_text(lines)

@@ -78,11 +78,14 @@ class RuntimeServicer:
             status=pb.RuntimeStatus(conditions=[runtime, network]),
             info=await self._described(info) if request.verbose else {},
             runtime_handlers=self._runtime_handlers(),
-            features=pb.RuntimeFeatures(supplemental_groups_policy=True),
+            features=pb.RuntimeFeatures(supplemental_groups_policy=True, mount_options=True),
         )
 
     def _runtime_handlers(self) -> Iterator[pb.RuntimeHandler]:
-        features = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=self._handlers.recursive_read_only)
+        features = pb.RuntimeHandlerFeatures(
+            recursive_read_only_mounts=self._handlers.recursive_read_only,
+            user_namespaces=self._handlers.user_namespaces,
+        )
         for name in self._handlers.names:
             yield pb.RuntimeHandler(name=name, features=features)
 

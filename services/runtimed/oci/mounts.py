@@ -160,7 +160,7 @@ def _own_mounts(
             )
         below = recursive_read_only and not (wanted and wanted.read_only_non_recursive)
         mount = _bind(point, recursive=not (wanted and wanted.non_recursive), all_read_only=below)
-        own.append(mount)
+        own.append(dataclasses.replace(mount, options=(*mount.options, *wanted.options)) if wanted else mount)
         propagation = max(propagation, needed, key=("", "rslave", "shared").index)
     own += [
         OciMount(target, "tmpfs", "tmpfs", tmpfs_options(tmpfs))

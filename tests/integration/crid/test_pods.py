@@ -1,5 +1,6 @@
 """Pods on a real engine, with Debian's CNI plugins."""
 
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from sampan.api.cri.v1 import sandbox_pb2 as s
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.pods import NODE, SHARED, Crid, leased
+from tests.support.tools import eventually
 
 pytestmark = [
     pytest.mark.root,
@@ -94,13 +96,13 @@ def test_logs_are_kubelet_s_and_are_opened_anew(cri: Crid, image: str, name: str
     container = cri.running(sandbox, cri.container("main", "sh", "-c", script, image=image, log_path="main/0.log"))
     log = tmp_path / "logs/main/0.log"
     assert cri.status(container).log_path == str(log)
+    eventually(lambda: log.exists() and log.read_text().count("\n") == 2, "what was said is logged")
     log.rename(log.with_name("0.log.old"))
     cri.runtime.ReopenContainerLog(c.ReopenContainerLogRequest(container_id=container))
     cri.output(container, "touch", "/go")
-    cri.output(container, "sh", "-c", "sleep 0.3")
+    eventually(lambda: log.exists() and log.read_text().endswith(" stdout F three\n"), "the new file is written")
     old = [line.split(" ", 1)[1] for line in log.with_name("0.log.old").read_text().splitlines()]
     assert sorted(old) == ["stderr F two", "stdout F one"]
-    assert log.read_text().endswith(" stdout F three\n")
     cri.stop_container(container)
     code, words = refused(lambda: cri.runtime.ReopenContainerLog(c.ReopenContainerLogRequest(container_id=container)))
     assert (code, "is not running" in words) == (grpc.StatusCode.FAILED_PRECONDITION, True)
@@ -136,6 +138,28 @@ def test_a_pod_in_the_host_s_network_has_its_name_and_no_address_of_its_own(cri:
     container = cri.running(sandbox, cri.container("main", *SLEEP, network=NODE, image=image))
     assert cri.sandbox(sandbox).network.ip == ""
     assert cri.output(container, "hostname") == f"{os.uname().nodename}\n"
+    cri.remove(sandbox)
+
+
+def test_a_pod_has_users_of_its_own_and_its_volumes_show_them(cri: Crid, image: str, name: str, tmp_path: Path) -> None:
+    ids = [{"host_id": 300_000, "container_id": 0, "length": 65_536}]
+    users = {"namespace_options": {"pid": SHARED, "userns_options": {"mode": "POD", "uids": ids, "gids": ids}}}
+    sandbox = cri.run(cri.pod(name, security=users))
+    volume = {"container_path": "/v", "host_path": str(tmp_path), "uid_mappings": ids, "gid_mappings": ids}
+    container = cri.running(sandbox, cri.container("main", *SLEEP, image=image, security=users, mounts=[volume]))
+    said = cri.output(container, "sh", "-c", "id -u; hostname; touch /v/made; stat -c %u /v/made /etc/hosts; ps")
+    assert said.startswith(f"0\n{name}\n0\n0\n")
+    assert (tmp_path / "made").stat().st_uid == 0
+    pid = json.loads(cri.verbose(container)["info"])["pid"]
+    assert Path(f"/proc/{pid}").stat().st_uid == 300_000
+    cri.remove(sandbox)
+
+
+def test_options_of_a_mount_have_their_effect(cri: Crid, image: str, name: str, tmp_path: Path) -> None:
+    sandbox = cri.run(cri.pod(name))
+    mount = {"container_path": "/v", "host_path": str(tmp_path), "mount_options": ["noexec", "nosuid", "nodev"]}
+    container = cri.running(sandbox, cri.container("main", *SLEEP, image=image, mounts=[mount]))
+    assert "rw,nosuid,nodev,noexec" in cri.output(container, "grep", " /v ", "/proc/self/mountinfo")
     cri.remove(sandbox)
 
 

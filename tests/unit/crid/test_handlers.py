@@ -27,6 +27,11 @@ def test_nonsense_is_refused(text: str) -> None:
         Handlers.of((text,), INFO)
 
 
+@pytest.mark.parametrize(("release", "can"), [("5.18.3", False), ("5.19-rc1", True), ("6.18.44", True)])
+def test_pods_have_users_of_their_own_since_linux_5_19(release: str, can: bool) -> None:
+    assert Handlers.of((), INFO, release).user_namespaces is can
+
+
 @pytest.mark.parametrize(
     ("release", "can"), [("5.10.0-1", False), ("5.12", True), ("6.1.0-9-amd64", True), ("4", False)]
 )

@@ -470,7 +470,7 @@ class Mount(_message.Message):
     """IMAGE: the committed snapshot that is shown; empty: an image without layers"""
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """TMPFS: further mount options"""
+        """TMPFS: further mount options; BIND: of noexec, nodev, nosuid"""
 
     @_builtins.property
     def volume_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...

@@ -17,7 +17,7 @@ from sampan.errors import (
     NotFoundError,
     StartError,
 )
-from sampan.resource.container import Status
+from sampan.resource.container import Created, Status
 from sampan.resource.container_spec import ContainerSpec
 from tests.unit.crid.world import Life, World, container, pod, secured
 
@@ -85,20 +85,34 @@ async def test_a_container_that_cannot_be_made_leaves_nothing(world: World) -> N
 async def test_a_container_whose_caller_leaves_is_taken_back_though_runtimed_has_made_it(world: World) -> None:
     async with world.life() as crid:
         inside = await crid.run(pod())
-        made, create = asyncio.Event(), crid.runtime.create
+        asked, goes_on, create = asyncio.Event(), asyncio.Event(), crid.runtime.create
 
-        async def create_and_hang(spec: ContainerSpec) -> None:
-            await create(spec)
-            made.set()
-            await asyncio.Event().wait()
+        async def create_late(spec: ContainerSpec) -> Created:
+            asked.set()
+            await goes_on.wait()
+            return await create(spec)
 
-        crid.runtime.create = create_and_hang  # type: ignore[assignment, method-assign]
+        crid.runtime.create = create_late  # type: ignore[method-assign]
         asking = asyncio.create_task(crid.containers.create(inside, container(), None))
-        await made.wait()
+        await asked.wait()
         asking.cancel()
+        await asyncio.sleep(0)
+        goes_on.set()
         with pytest.raises(asyncio.CancelledError):
             await asking
-    assert world.machine.containers == {}
+        assert world.machine.containers == {}
+        await crid.containers.create(inside, container(), None)
+
+
+async def test_a_container_that_runtimed_has_made_after_crid_was_killed_is_in_nobody_s_way(world: World) -> None:
+    async with world.life() as crid:
+        inside = await crid.run(pod())
+        made = await crid.containers.create(inside, container(), None)
+        (left,) = world.machine.containers.values()
+        await crid.containers.remove(made)
+        world.machine.containers[left.id] = left
+        assert await crid.containers.create(inside, container(), None) != left.id
+        assert left.id not in world.machine.containers
 
 
 async def test_a_start_is_once(world: World) -> None:

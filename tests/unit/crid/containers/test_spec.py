@@ -191,7 +191,7 @@ MOUNT: Table = {
         lambda s: s.mounts[-1].subpath,
         "etc",
     ),
-    "mount_options": "refused: test_what_cannot_be_done_is_refused_by_name",
+    "mount_options": (mounted(mount_options=("noexec",)), lambda s: s.mounts[-1].options, ("noexec",)),
 }
 TABLES: dict[type, Table] = {
     c.ContainerConfig: CONFIG,
@@ -318,6 +318,10 @@ GOOD = SecurityProfile(ProfileType.Localhost, "relative")
         (mounted(mount_options=("suid",)), "mount_options 'suid'"),
         (mounted_image(image_sub_path="../x"), "a path within the image"),
         (mounted_image(readonly=False), "is an image, which cannot be written"),
+        (
+            container(mounts=(c.Mount("/i", readonly=True, image=c.ImageSpec("a"), mount_options=("noexec",)),)),
+            "go with a host_path",
+        ),
         (limited(cpu_shares=-1), "resources.cpu_shares is -1"),
         (secured(run_as_user=Number(1), run_as_username="a"), "run_as_user and run_as_username"),
         (secured(run_as_group=Number(1)), "run_as_group needs a user"),
@@ -339,9 +343,12 @@ def test_what_cannot_be_meant_is_refused_by_name(config: c.ContainerConfig, word
         built(config)
 
 
-def test_what_cannot_be_done_is_refused_by_name() -> None:
-    with pytest.raises(UnimplementedError, match="mount_options of /data"):
-        built(mounted(mount_options=("noexec",)))
+def test_options_of_a_writable_mount_are_refused_where_runtimes_forget_them() -> None:
+    ids = (IDMapping(100_000, 0, 65536),)
+    inside = sandbox(NamespaceOption(pid=NamespaceMode.CONTAINER, userns_options=UserNamespace(uids=ids, gids=ids)))
+    with pytest.raises(UnimplementedError, match="mount_options of /data cannot be given"):
+        built(mounted(mount_options=("noexec",)), inside)
+    assert built(mounted(mount_options=("noexec",), readonly=True), inside).mounts[-1].options == ("noexec",)
 
 
 def test_a_privileged_container_needs_a_sandbox_for_it() -> None:

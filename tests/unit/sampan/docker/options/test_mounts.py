@@ -35,6 +35,7 @@ def test_two_names_of_one_place_are_one_target() -> None:
         (Mount(BIND, "/a", "b"), "invalid mount path: 'b' mount path must be absolute"),
         (Mount(BIND, "/a", "/b\0"), "the source path has a NUL byte in it"),
         (Mount(BIND, "/a", "/b", propagation="sideways"), "invalid propagation mode: sideways"),
+        (Mount(BIND, "/a", "/b", options=("noexec", "suid")), "unknown option suid"),
         (Mount(BIND, "/a", "/b", no_copy=True), "field VolumeOptions must not be specified"),
         (Mount(BIND, "/a", "/b", volume_labels={"a": "b"}), "field VolumeOptions must not be specified"),
         (Mount(TMPFS, "/a", "/b"), "field Source must not be specified"),
