@@ -54,6 +54,8 @@ def shape_container(container: ContainerDetails, root_bytes: int | None = None) 
     shown = go_value(container_view.inspect_json(container) | sizes)
     _default(shown, "Config", Healthcheck=ABSENT, StopTimeout=ABSENT, StopSignal=ABSENT_TEXT, Shell=ABSENT_LIST)
     _default(shown, "State", Health=ABSENT)
+    maps = dict.fromkeys(("Annotations", "StorageOpt", "Sysctls", "Tmpfs"), ABSENT_MAP)
+    _default(shown, "HostConfig", Init=ABSENT, Mounts=ABSENT_LIST, **maps)
     own = {"SizeRw": ABSENT, "SizeRootFs": ABSENT, "RootPath": container.root_path, "CgroupPath": container.cgroup_path}
     return own | shown
 

@@ -104,3 +104,13 @@ def test_a_label_that_is_not_there_is_nothing_and_a_field_that_is_not_there_an_e
     assert Template("{{.Config.Labels.nosuch}}").render(shown) == "<no value>"
     with pytest.raises(Exception, match="nosuch"):
         Template("{{.Config.nosuch}}").render(shown)
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"), [("Init", "<nil>"), ("Mounts", "[]"), ("Sysctls", "map[]"), ("Tmpfs", "map[]"),
+                         ("StorageOpt", "map[]"), ("Annotations", "map[]")],
+)  # fmt: skip
+def test_what_docker_leaves_out_of_the_host_s_part_can_be_asked_for(field: str, shown: str) -> None:
+    template = Template("{{.HostConfig." + field + "}}")
+    assert template.render(shape_container(container())) == shown
+    assert field not in json.loads(json.dumps(plain(shape_container(container()))))["HostConfig"]
