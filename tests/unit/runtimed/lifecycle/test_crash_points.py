@@ -3,6 +3,7 @@
 Each case is done again and again, killed one step later each time, until it is through without being killed.
 """
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from runtimed.containers.memory_store import Entry
+from runtimed.lifecycle import joins, runner
 from sampan.errors import StartError
 from sampan.resource.container import EndpointState, Status
-from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Process, Resources, RestartPolicy
+from sampan.resource.container_spec import (
+    ConsoleSize,
+    ContainerSpec,
+    Endpoint,
+    IdMapping,
+    Namespaces,
+    Process,
+    Resources,
+    RestartPolicy,
+)
 from sampan.resource.exec import ExecSpec
 from sampan.store.database import Store
 from tests.fakes.runtime_host import Host
@@ -142,6 +153,26 @@ async def test_create(cases: Cases) -> None:
 
 async def test_start(cases: Cases) -> None:
     assert await cases.run(made(), start, is_in(Status.CREATED, Status.RUNNING)) > 10
+
+
+@pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> ContainerSpec:
+    """One with a user namespace, whose root is whoever runs the tests: its files belong to that user as it is."""
+    monkeypatch.setattr(joins, "check_passage", lambda _: None)  # directories of tests let nobody pass
+    monkeypatch.setattr(runner, "give_streams", lambda *_: None)  # its process is none
+    uids, gids = (IdMapping(0, os.getuid(), 1),), (IdMapping(0, os.getgid(), 1),)
+    return replace(SPEC, owner="cri", namespaces=Namespaces(uid_mappings=uids, gid_mappings=gids))
+
+
+async def test_start_and_exit_with_a_user_namespace(cases: Cases, mapped: ContainerSpec) -> None:
+    async def starts_and_ends(engine: Engine) -> None:
+        await start(engine)
+        steps = engine.steps.taken
+        assert steps.index("hold users") < steps.index("show")
+        await exits(0)(engine)
+
+    states = (Status.CREATED, Status.RUNNING, Status.EXITED)
+    assert await cases.run(made(mapped), starts_and_ends, is_in(*states)) > 15
 
 
 async def test_start_again(cases: Cases) -> None:
