@@ -165,6 +165,8 @@ class MemoryStore:
         Raises:
             NotFoundError, InvalidArgumentError: in Docker's words.
         """
+        if not container:
+            raise InvalidArgumentError('invalid name or ID supplied: ""')
         name = container.removeprefix("/")
         if entry := self._by_id.get(container):
             return self._visible(entry, container)

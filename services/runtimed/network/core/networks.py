@@ -149,17 +149,18 @@ class Networks:
         """Disconnect a container.
 
         Raises:
-            NotFoundError: no such network or container; with ``force`` the words are those for an endpoint.
-            InvalidArgumentError: it is on the host's network.
+            NotFoundError: no such container or network; with ``force`` the words are those for an endpoint.
+            InvalidArgumentError: no container is named, or it is on the host's network.
             PermissionDeniedError: the two are not connected.
         """
-        network = self._stack.resolve(reference)
         try:
             container = await self._records.find(container_reference)
         except NotFoundError:
             if force:  # which forgets endpoints of containers that are gone; here they go with the container
+                self._stack.resolve(reference)
                 raise NotFoundError(f"endpoint {container_reference} not found") from None
             raise
+        network = self._stack.resolve(reference)
         async with self._stack.turn(container.id):
             container = await self._records.find(container.id)
             network = self._stack.resolve(network.id)

@@ -254,3 +254,8 @@ async def test_an_owner_s_container_is_read_back_also_where_its_record_cannot_be
     await store._store.write(lambda db: db.execute("UPDATE containers SET spec='{' WHERE id=?", (theirs.id,)))
     (row,) = [row for row in await store.containers() if row.fault]
     assert (row.container.name, row.container.spec.owner) == ("web", "cri")
+
+
+def test_no_name_at_all_is_no_name_of_a_container(memory: MemoryStore) -> None:
+    with pytest.raises(InvalidArgumentError, match='invalid name or ID supplied: ""'):
+        memory.find("")
