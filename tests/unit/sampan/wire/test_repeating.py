@@ -33,6 +33,7 @@ from tests.fakes.any_service import AnyService, any_service, connected
 Call = Callable[[grpc.aio.Channel], Awaitable[object]]
 
 _SIZE: Final = ConsoleSize(80, 25)
+_DIGEST: Final = Digest(f"sha256:{'0' * 64}")
 
 
 async def _everything(stream: AsyncIterator[object]) -> list[object]:
@@ -84,9 +85,11 @@ CALLS: Final[dict[str, Call]] = {
     "sampan.image.v1.Images/List": lambda c: ImagesClient(c).list(),
     "sampan.image.v1.Images/Tag": lambda c: ImagesClient(c).tag("busybox", "b"),
     "sampan.image.v1.Images/Remove": lambda c: ImagesClient(c).remove("busybox"),
+    "sampan.image.v1.Images/Forms": lambda c: ImagesClient(c).forms((_DIGEST,)),
     "sampan.image.v1.Leases/Put": lambda c: LeasesClient(c).put(LastingLease("l", "buildd")),
     "sampan.snapshot.v1.Layers/Freeze": lambda c: DifferClient(c).freeze("k", ()),
-    "sampan.snapshot.v1.Layers/Stack": lambda c: LayersClient(c).stack((Digest(f"sha256:{'0' * 64}"),)),
+    "sampan.snapshot.v1.Layers/Pack": lambda c: DifferClient(c).pack(_DIGEST),
+    "sampan.snapshot.v1.Layers/Stack": lambda c: LayersClient(c).stack((_DIGEST,)),
     "containerd.services.snapshots.v1.Snapshots/View": lambda c: SnapshotsClient(c).view("k", "p", {}),
     "containerd.services.snapshots.v1.Snapshots/Commit": lambda c: SnapshotsClient(c).commit("n", "k", {}),
     "containerd.services.snapshots.v1.Snapshots/Stat": lambda c: SnapshotsClient(c).stat("k"),
