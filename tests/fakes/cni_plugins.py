@@ -33,9 +33,9 @@ class CniPlugins:
             #!/bin/sh
             here={self.directory}
             stdin=$(cat)
-            printf '%s\\n' "$CNI_COMMAND {name} $CNI_CONTAINERID" >> "$here/calls"
             printf '%s' "$stdin" > "$here/stdin.{name}.$CNI_COMMAND"
             env > "$here/env.{name}.$CNI_COMMAND"
+            printf '%s\\n' "$CNI_COMMAND {name} $CNI_CONTAINERID" >> "$here/calls"
             if [ "$CNI_COMMAND" = VERSION ]; then echo '{spoken}'; exit; fi
             """
         path = self.directory / name

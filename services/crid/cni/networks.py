@@ -75,6 +75,7 @@ class PodNetworks:
         self._first_wait_s = first_wait_s
         self._attachments: dict[str, Attachment] = {}
         self._pods: dict[str, PodNetwork] = {}  # of those that are ADDED
+        self._unread: set[str] = set()  # sandboxes whose records cannot be read
         self._ranges: tuple[str, ...] = ()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._collecting = asyncio.Lock()
@@ -253,6 +254,7 @@ class PodNetworks:
                     self._pods[sandbox] = _pod_network(attachment, parse(attachment.result, attachment.version))
                 except (ValueError, PluginError) as error:
                     unreadable[sandbox] = str(error)
+        self._unread = set(unreadable)
         lost = self._attachments.keys() - self._pods.keys()
         if killed := await asyncio.to_thread(self._kill_left, lost):
             log.warning("CNI plugins of an earlier process were still at work: killed", count=killed)
@@ -294,7 +296,8 @@ class PodNetworks:
         if isinstance(network, Unusable) or isinstance(version, Unusable):
             return
         async with self._collecting:  # nothing is recorded meanwhile, so that plugins know of all that may be there
-            valid = [(sandbox, INTERFACE) for sandbox in self._attachments]
+            # Whose record cannot be read may well live.
+            valid = [(sandbox, INTERFACE) for sandbox in {*self._attachments, *self._unread}]
             for error in await self._chain.collect(network, version, valid, _COLLECT_S):
                 log.warning("garbage of networks was not collected", error=str(error))
 

@@ -27,8 +27,9 @@ async def an_attachment(parts: Parts, sandbox: str = "s1") -> Attachment:
     return decode(sandbox, parts.records.rows[sandbox])
 
 
-def collected(parts: Parts) -> object:
-    return parts.plugins.stdin("bridge", "GC")["cni.dev/valid-attachments"]
+def collected(parts: Parts) -> list[dict[str, str]]:
+    valid: list[dict[str, str]] = parts.plugins.stdin("bridge", "GC")["cni.dev/valid-attachments"]
+    return valid
 
 
 async def test_a_pod_that_lives_keeps_its_network_and_is_looked_at(parts: Parts) -> None:
@@ -106,6 +107,8 @@ async def test_a_record_that_cannot_be_read_is_named_and_stops_nobody(parts: Par
     networks = parts.start()
     assert list(await networks.recover(["s0", "s1"])) == ["s0"]
     assert networks.get("s1") is not None
+    await until(lambda: any(call.startswith("GC") for call in parts.plugins.calls))
+    assert {each["containerID"] for each in collected(parts)} == {"s0", "s1"}
     await networks.close()
 
 
