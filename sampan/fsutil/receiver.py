@@ -13,6 +13,8 @@ Reference: tonistiigi/fsutil, ``receive.go``, ``validator.go``; the same rules, 
 import errno
 import os
 import stat
+import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +25,11 @@ from sampan.fsutil.entry import Entry, check_path, split
 from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
 from sampan.sys.trees import AbandonedError, Stop, never, remove_tree_at, shortened
 
-# Of each whose content is to come some 300 bytes are held.
+# Of each whose content is to come some 250 bytes are held, its name among them.
 _MAX_ENTRIES: Final = 2_000_000
+# A new context may be tens of thousands of files, all of which are asked for at once. As objects they would take so
+# much that the memory that they leave free stays with the process, in pieces.
+_HELD: Final = struct.Struct("=IqI")  # mode, time, and where the name is among those that changed
 _MAX_LINKS: Final = 1_000_000
 _MAX_MAJOR: Final = 0xFFF  # of the kernel's numbers of devices
 _MAX_MINOR: Final = 0xF_FFFF
@@ -47,8 +52,8 @@ class SyncReport:
     bytes_sent: int  # content that came
     bytes_saved: int  # content that was here
     # Paths made, written anew, given another mode, or removed (with all below), in no order. A directory that has only
-    # another time is not among them. Names that are not UTF-8 are as ``os.fsdecode`` has them.
-    changed: tuple[str, ...] = ()
+    # another time is not among them.
+    changed: tuple[bytes, ...] = ()
 
 
 class _Place:
@@ -104,7 +109,8 @@ class TreeReceiver:
         self._count = 0
         self._told_all = False
         self._finished = False
-        self._pending: dict[int, Entry] = {}  # files whose content was asked for
+        self._pending: dict[int, bytes] = {}  # files whose content was asked for, see ``_HELD``
+        self._xattrs: dict[int, Mapping[str, bytes]] = {}  # of those that have some
         self._open: dict[int, int] = {}  # descriptors of those whose content is coming
         self._requests: list[int] = []
         self._links: list[tuple[Entry, bytes, bytes]] = []
@@ -120,7 +126,7 @@ class TreeReceiver:
             return
         for number, fd in self._open.items():
             os.close(fd)
-            parent, name = split(self._pending[number].path)
+            parent, name = split(self._held(number, self._pending[number]).path)
             with suppress(OSError):  # without its time it is asked for again
                 os.unlink(name, dir_fd=self._data.at(parent))
         self._open.clear()
@@ -187,9 +193,10 @@ class TreeReceiver:
 
     def put(self, number: int, data: bytes) -> None:
         """Take a piece of the content of the entry of this number; an empty one is its end."""
-        entry = self._pending.get(number)
-        if entry is None:
+        held = self._pending.get(number)
+        if held is None:
             raise InvalidArgumentError(f"the sender of files sends the content of {number}, which nobody asked for")
+        entry = self._held(number, held)
         fd = self._open.get(number, -1)
         if fd < 0:
             if len(self._open) >= _MAX_OPEN:
@@ -207,6 +214,12 @@ class TreeReceiver:
         del self._open[number]
         os.close(fd)
         del self._pending[number]
+        self._xattrs.pop(number, None)
+
+    def _held(self, number: int, held: bytes) -> Entry:
+        """Return what is needed of a file whose content is coming."""
+        mode, mtime_ns, place = _HELD.unpack(held)
+        return Entry(self._changed[place], mode, mtime_ns=mtime_ns, xattrs=self._xattrs.get(number))
 
     def finish(self) -> SyncReport:
         """Make the hard links, set the directories' times, and say what was done."""
@@ -216,8 +229,7 @@ class TreeReceiver:
         for path in sorted(self._touched & self._times.keys()):
             os.utime(self._walk.at(path), ns=(self._times[path],) * 2)
         self._finished = True
-        changed = tuple(map(os.fsdecode, self._changed))
-        return SyncReport(self._files, self._bytes_sent, self._bytes_saved, changed)
+        return SyncReport(self._files, self._bytes_sent, self._bytes_saved, tuple(self._changed))
 
     # Where the walk is.
 
@@ -333,7 +345,9 @@ class TreeReceiver:
             return
         fd = self._make_way(entry, parent, name, found)
         if entry.size:
-            self._pending[number] = entry
+            self._pending[number] = _HELD.pack(entry.mode, entry.mtime_ns, len(self._changed) - 1)
+            if entry.xattrs:
+                self._xattrs[number] = entry.xattrs
             self._requests.append(number)
             return
         file = os.open(name, _CREATE, 0o600, dir_fd=fd)

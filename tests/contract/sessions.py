@@ -91,7 +91,7 @@ class SessionContract:
         report = await session.sync(LocalFiles("context"), into)
         assert (report.files, report.bytes_sent, report.bytes_saved) == (2, 3, 0)
         assert {path.name: path.read_text() for path in into.iterdir()} == DIRECTORY
-        assert set(report.changed) == {"stray", *DIRECTORY}
+        assert set(map(os.fsdecode, report.changed)) == {"stray", *DIRECTORY}
         report = await session.sync(LocalFiles("context"), into)
         assert (report.bytes_sent, report.bytes_saved, report.changed) == (0, 3, ())
 

@@ -85,7 +85,7 @@ class FakeSession:
                 saved += len(content)
         if progress:
             progress(sent)
-        return SyncReport(len(wanted), sent, saved, tuple(changed))
+        return SyncReport(len(wanted), sent, saved, tuple(map(os.fsencode, changed)))
 
     async def credentials(self, host: str) -> Credentials | None:
         self._use()

@@ -88,7 +88,7 @@ async def test_directory_of_the_client_is_brought_and_only_changes_are_brought_a
     client.requests.clear()
     (context / "small").write_text("changed")
     report = await session.sync(CONTEXT, into)
-    assert report.changed == ("small",)
+    assert report.changed == (b"small",)
     assert report.bytes_saved == 3_000_000
     assert len(client.requests) == 1
     assert (into / "small").read_text() == "changed"
