@@ -1,6 +1,7 @@
 """Put crid together and run it."""
 
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from crid.metrics import CriMetrics
 from crid.sandboxes.host import SandboxHost
 from crid.sandboxes.sandboxes import Parts, Sandboxes
 from crid.sandboxes.store import SandboxStore
+from crid.sandboxes.watch import ENDED, HolderWatch
 from crid.stats.usage import Usages
 from crid.streaming.runtime import EngineProcesses, SandboxPorts
 from crid.streaming.server import StreamingServer
@@ -37,6 +39,7 @@ from crid.wire.stats_servicer import StatsServicer
 from crid.wire.streaming_servicer import StreamingServicer
 from sampan.client.services import Services
 from sampan.engine import following
+from sampan.resource.event import Event
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.service.listening import load_certificate, parse_address
@@ -96,6 +99,11 @@ async def build(service: Service[CriConfig]) -> None:
         service.set_aside.add("sandbox", name, reason)
     await containers.recover()
 
+    def ends() -> AsyncGenerator[Event | None, None]:
+        return following.events(engine.runtime, filters={"event": (ENDED,)}, owner=OWNER)
+
+    watch = HolderWatch(ends, sandboxes, members.is_held, engine.reconnected)
+    await stack.enter_async_context(watch)
     events = PodEvents(
         lambda: following.events(engine.runtime, owner=OWNER), records, sandboxes.everything(), time.time_ns
     )

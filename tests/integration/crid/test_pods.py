@@ -1,7 +1,9 @@
 """Pods on a real engine, with Debian's CNI plugins."""
 
+import contextlib
 import json
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +31,17 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value.code(), caught.value.details() or ""
+
+
+def pids_beside(pid: int) -> list[int]:
+    """Return the processes in the pid namespace of one."""
+    wanted = os.stat(f"/proc/{pid}/ns/pid").st_ino
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.stat(process / "ns/pid").st_ino == wanted:
+                found.append(int(process.name))
+    return found
 
 
 def within(timeout: float, call: Callable[..., object], request: object) -> None:
@@ -130,6 +143,18 @@ def test_processes_are_shared_without_a_container_that_is_shown_for_it(cri: Crid
     assert {each.id for each in cri.containers(sandbox)} == {one, two}
     cri.stop_container(one)
     assert cri.status(two).state == c.CONTAINER_RUNNING
+    cri.remove(sandbox)
+
+
+def test_a_pod_whose_pid_namespace_is_killed_is_not_ready(cri: Crid, image: str, name: str, net_d: Path) -> None:
+    sandbox = cri.run(cri.pod(name, pids=SHARED))
+    container = cri.running(sandbox, cri.container("main", *SLEEP, pids=SHARED, image=image))
+    seen = json.loads(cri.verbose(container)["info"])["pid"]
+    (init,) = (pid for pid in pids_beside(seen) if Path(f"/proc/{pid}/comm").read_text() == "docker-init\n")
+    os.kill(init, signal.SIGKILL)
+    eventually(lambda: cri.sandbox(sandbox).state == s.SANDBOX_NOTREADY, "the pod is not ready")
+    assert cri.ended(container).exit_code == 137
+    eventually(lambda: leased(net_d) == [], "its address is given back")
     cri.remove(sandbox)
 
 
