@@ -261,3 +261,18 @@ async def test_what_it_wrote_and_uses_is_sampled(pods: Pods) -> None:
     assert 0 < sample.working_set_bytes <= sample.memory_usage_bytes
     assert sample.pids >= 1
     assert sample.layer_read is not None
+
+
+async def test_who_follows_a_log_misses_nothing_and_sees_nothing_twice_when_kubelet_rotates_it(pods: Pods) -> None:
+    made = await pods.create("sh", "-c", "n=0; while [ $n -lt 40 ]; do n=$((n+1)); echo $n; sleep 0.05; done")
+    await pods.containers.start(made)
+    seen: list[bytes] = []
+    rotations = 0
+    async with aclosing(pods.containers.logs(made, LogQuery(follow=True))) as batches:
+        async for batch in batches:
+            seen += [entry.line for entry in batch.entries]
+            if len(seen) > 10 * (rotations + 1) and rotations < 3:
+                rotations += 1
+                pods.log.rename(pods.log.with_name(f"0.log.20260102-03040{rotations}"))
+                await pods.containers.reopen_log(made)
+    assert (rotations, seen) == (3, [b"%d\n" % (number + 1) for number in range(40)])
