@@ -6,7 +6,6 @@ rules.
 
 import contextlib
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from bench.netns import Namespace, network_namespace
 from sampan.json_types import JsonObject
 from tests.support import pod_images
 from tests.support.docker_client import Result, result_of
-from tests.support.engine import SAMPAN, Engine, run_engine
+from tests.support.engine import Engine, run_engine
 from tests.support.go_clients import go_program
 from tests.support.registry import Registry, run_registry
 from tests.support.tools import eventually, need
@@ -133,7 +132,8 @@ def run_cri(directory: Path) -> Iterator[Cri]:
     ):
         pod_images.push_images(registry)
         configs = {"imaged": pod_images.mirrors(registry), "crid": f'cni_conf_dir = "{networks}"\n'}
-        with run_engine(configs, before=namespace.enter()) as engine, _serving(engine, namespace):
+        with run_engine(configs, before=namespace.enter(), flags=["--cri"]) as engine:
+            eventually(engine.layout.state_file("crid").exists, "crid serves", 30)
             cri = Cri(engine, registry, namespace, directory)
             (directory / "crictl.yaml").write_text(
                 f"runtime-endpoint: {cri.endpoint}\nimage-endpoint: {cri.endpoint}\n"
@@ -147,24 +147,3 @@ def _network(directory: Path) -> object:
     bridge = {"type": "bridge", "bridge": "cni-tests", "isGateway": True, "hairpinMode": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
     return {"cniVersion": "0.4.0", "name": "tests", "plugins": [bridge, ports]}
-
-
-@contextlib.contextmanager
-def _serving(engine: Engine, namespace: Namespace) -> Iterator[None]:
-    # Whoever starts the engine's processes has no part in this one: kubelet's node starts it by itself.
-    socket = engine.layout.socket("crid")
-    with engine.log.open("ab") as log:
-        process = subprocess.Popen(
-            namespace.enter(str(SAMPAN), "cri", "serve"), env=engine.env(), stdout=log, stderr=log
-        )
-    try:
-        eventually(lambda: _is_served(process, socket), f"crid serves\n{engine.tail()}", 30)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _is_served(process: subprocess.Popen[bytes], socket: Path) -> bool:
-    assert process.poll() is None, "crid has ended"
-    return os.path.exists(socket)

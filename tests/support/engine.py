@@ -34,6 +34,7 @@ class Engine:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     before: tuple[str, ...] = ()  # what its command line begins with: a network namespace to enter
+    flags: tuple[str, ...] = ()  # of `sampan up`
 
     @property
     def host(self) -> str:
@@ -55,7 +56,11 @@ class Engine:
         assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.before, SAMPAN, "up"], env=self.env(), stdout=log, stderr=log, start_new_session=True
+                [*self.before, SAMPAN, "up", *self.flags],
+                env=self.env(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         what = "/_ping" if damaged else "/info"
         eventually(lambda: self._ready(what), f"the engine on {self.layout.run_root} is ready", 60)
@@ -121,11 +126,14 @@ class Engine:
 
 @contextlib.contextmanager
 def run_engine(
-    configs: Mapping[str, str] | None = None, data_root: Path | None = None, before: Sequence[str] = ()
+    configs: Mapping[str, str] | None = None,
+    data_root: Path | None = None,
+    before: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> Iterator[Engine]:
     """Run an engine; ``configs`` are the texts of its services' configuration files, by service.
 
-    ``before`` is a command that runs it, such as one that enters a network namespace.
+    ``before`` is a command that runs it, such as one that enters a network namespace; ``flags`` are those of its start.
 
     When the block ends, all containers are removed and the engine is stopped. Then nothing of it may be left: no mount,
     no monitor, no interface, no control group, no half-written file.
@@ -135,7 +143,8 @@ def run_engine(
     # Short, since a unix socket's path is at most 107 bytes: pytest's tmp_path is too long.
     root = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))
     root.chmod(0o755)
-    engine = Engine(Layout(data_root or root / "d", root / "r"), root / "c", root / "log", before=tuple(before))
+    layout = Layout(data_root or root / "d", root / "r")
+    engine = Engine(layout, root / "c", root / "log", before=tuple(before), flags=tuple(flags))
     engine.config.mkdir()
     for service, text in (configs or {}).items():
         (engine.config / f"{service}.toml").write_text(text)
