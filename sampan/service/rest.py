@@ -43,6 +43,7 @@ class Rest:
         self._after_s = after_s
         self._last_s = 0.0
         self._timer: Timer | None = None
+        self._more: list[Callable[[], object]] = []
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Self:
@@ -55,6 +56,10 @@ class Rest:
             loop.run_in_executor(None, trim).add_done_callback(lambda _: drop_clean_pages())
 
         return cls(loop, begin)
+
+    def also(self, give: Callable[[], object]) -> None:
+        """Call ``give`` when a rest begins, before memory goes back. It may not take long."""
+        self._more.append(give)
 
     def used(self) -> None:
         """Note that a request begins or ends: cheap enough for every one of them."""
@@ -73,4 +78,6 @@ class Rest:
             self._timer = self._timers.call_later(left_s, self._look)
             return
         self._timer = None
+        for give in self._more:
+            give()
         self._begin()

@@ -150,11 +150,13 @@ class Core:
             Plugins(Path(config.plugin_socket_dir), tuple(map(Path, config.plugin_spec_dirs))),
         )
         self.snapshots = self._snapshots()
+        table = Nftables()
+        service.rest.also(table.give_back)
         self.network = NetworkStack(
             names=KernelNames.of(layout),
             run=self.paths.run / "network",
             store=NetworkStore(store),
-            table=Nftables(),
+            table=table,
             publish=self.publish,
             set_aside=service.set_aside,
             pools=parse_default_pools(config.default_address_pools),

@@ -76,3 +76,14 @@ def test_a_service_that_is_never_used_or_has_ended_does_not_rest() -> None:
     rest.close()
     timers.pass_s(1000)
     assert rests == []
+
+
+def test_what_else_is_given_back_is_so_before_memory_goes_back() -> None:
+    timers, rests, rest = a_service()
+    given: list[int] = []
+    rest.also(lambda: given.append(len(rests)))
+    rest.used()
+    timers.pass_s(100)
+    rest.used()
+    timers.pass_s(100)
+    assert given == [0, 1]
