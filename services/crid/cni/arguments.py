@@ -8,12 +8,13 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Final
 
-from crid.cni.model import PodRequest
+from crid.cni.model import Network, PodRequest
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
+from sampan.log import log
 
-PORTS: Final = "portMappings"
-BANDWIDTH: Final = "bandwidth"
+_PORTS: Final = "portMappings"
+_BANDWIDTH: Final = "bandwidth"
 
 _INGRESS: Final = "kubernetes.io/ingress-bandwidth"
 _EGRESS: Final = "kubernetes.io/egress-bandwidth"
@@ -63,9 +64,9 @@ def capabilities(pod: PodRequest, cidrs: Collection[str]) -> JsonObject:
     """
     found: JsonObject = {"io.kubernetes.cri.pod-annotations": dict(pod.annotations)}
     if ports := [_port(pod, number) for number in range(len(pod.ports)) if pod.ports[number].host_port]:
-        found[PORTS] = ports
+        found[_PORTS] = ports
     if rates := _rates(pod.annotations):
-        found[BANDWIDTH] = rates
+        found[_BANDWIDTH] = rates
     if pod.dns is not None:
         found["dns"] = {
             "servers": list(pod.dns.servers),
@@ -107,3 +108,14 @@ def _quantity(annotation: str, text: str) -> int:
     number, suffix, exponent = match.groups()
     factor = _SUFFIXES[suffix] if suffix else Decimal(10) ** int(exponent or 0)
     return int(Decimal(number) * factor)
+
+
+def say_what_is_not_obeyed(pod: PodRequest, network: Network, values: JsonObject) -> None:
+    """Log what no plugin of the network asks for. It is no error: some obey it by other ways, as Cilium does ports."""
+    asked = frozenset[str]().union(*(plugin.capabilities for plugin in network.plugins))
+    for name in (_PORTS, _BANDWIDTH):
+        if name in values and name not in asked:
+            log.warning(
+                "no plugin of the network asks for what a pod wants",
+                capability=name, sandbox=pod.sandbox, pod=pod.name, network=network.name,
+            )  # fmt: skip

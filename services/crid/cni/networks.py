@@ -15,24 +15,22 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from crid.cni.arguments import BANDWIDTH, PORTS, arguments, capabilities
+from crid.cni.arguments import arguments, capabilities, say_what_is_not_obeyed
 from crid.cni.chain import Chain
 from crid.cni.model import (
     INTERFACE,
     Attachment,
-    Command,
     Condition,
     Network,
     PluginError,
     PodNetwork,
     PodRequest,
-    Result,
     State,
     Unusable,
 )
 from crid.cni.process import kill_left_behind
 from crid.cni.records import Records
-from crid.cni.results import parse
+from crid.cni.results import parse, pod_network
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, UnavailableError
 from sampan.json_types import JsonObject
 from sampan.log import log
@@ -52,6 +50,9 @@ _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 60.0
 
 _CHECKS_AT_ONCE: Final = 4
+
+# How long plugins that take networks back may go on when crid is to end.
+_CLOSE_S: Final = 5.0
 
 
 class PodNetworks:
@@ -83,7 +84,11 @@ class PodNetworks:
         self._condition: tuple[float, Condition] | None = None
         self._woken = asyncio.Event()
         self._undoing: dict[str, asyncio.Task[None]] = {}
+        self._taking: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._alone = asyncio.Event()  # no plugin of an earlier process is at work
+        self._alone.set()
         self.broken: dict[str, str] = {}  # sandboxes whose network CHECK found wrong, and what it said
 
     # What there is
@@ -150,33 +155,38 @@ class PodNetworks:
             ConflictError: they give an address that another pod has.
         """
         said = arguments(pod)
-        async with self._locked(pod.sandbox):
-            if (known := self._attachments.get(pod.sandbox)) is not None:
+        while True:
+            async with self._locked(pod.sandbox):
+                known = self._attachments.get(pod.sandbox)
+                if known is None:
+                    return await self._add(pod, said)
                 if known.state is State.ADDED:
                     return self._pods[pod.sandbox]
-                await self._take_back(known)
-            network = self._configuration()
-            version = network if isinstance(network, Unusable) else await self._chain.version(network)
-            if isinstance(version, Unusable) or isinstance(network, Unusable):
-                reason = version.reason if isinstance(version, Unusable) else ""
-                raise UnavailableError(f"network of pods is not ready: {reason}")
-            values = capabilities(pod, self._ranges)
-            _say_what_is_not_obeyed(pod, network, values)
-            attachment = Attachment(pod.sandbox, pod.netns, network, version, State.ADDING, said, values)
-            try:
-                async with self._collecting:
-                    await self._record(attachment)
-                return await self._added(attachment)
-            except BaseException:
-                self._pods.pop(pod.sandbox, None)
-                if pod.sandbox in self._attachments:
-                    self._attachments[pod.sandbox] = attachment
-                    self._undo_later(pod.sandbox)
-                raise
+            await self.remove(pod.sandbox)
+
+    async def _add(self, pod: PodRequest, said: str) -> PodNetwork:
+        network = self._configuration()
+        version = network if isinstance(network, Unusable) else await self._chain.version(network)
+        if isinstance(version, Unusable) or isinstance(network, Unusable):
+            reason = version.reason if isinstance(version, Unusable) else ""
+            raise UnavailableError(f"network of pods is not ready: {reason}")
+        values = capabilities(pod, self._ranges)
+        say_what_is_not_obeyed(pod, network, values)
+        attachment = Attachment(pod.sandbox, pod.netns, network, version, State.ADDING, said, values)
+        try:
+            async with self._collecting:
+                await self._record(attachment)
+            return await self._added(attachment)
+        except BaseException:
+            self._pods.pop(pod.sandbox, None)
+            if pod.sandbox in self._attachments:
+                self._attachments[pod.sandbox] = attachment
+                self._undo_later(pod.sandbox)
+            raise
 
     async def _added(self, attachment: Attachment) -> PodNetwork:
         result = await self._chain.add(attachment)
-        pod = _pod_network(attachment, result)
+        pod = pod_network(attachment, result)
         for other, theirs in self._pods.items():
             if theirs.network == pod.network and (taken := set(theirs.addresses).intersection(pod.addresses)):
                 words = ", ".join(map(str, sorted(map(str, taken))))
@@ -186,19 +196,15 @@ class PodNetworks:
         return pod
 
     async def remove(self, sandbox: str) -> None:
-        """Take a pod's network back; safe to repeat. Cancelled or failed, that is tried again until it succeeds.
+        """Take a pod's network back; safe to repeat. Failed, that is tried again until it succeeds.
+
+        It goes on when the caller leaves: a plugin that is killed in the middle need not find again what it was about
+        to undo, as ``bridge`` does not find its firewall rules.
 
         Raises:
             UnavailableError, PluginError: as yet, it has not been possible.
         """
-        async with self._locked(sandbox):
-            if (known := self._attachments.get(sandbox)) is not None:
-                try:
-                    await self._take_back(known)
-                except BaseException:
-                    if sandbox in self._attachments:
-                        self._undo_later(sandbox)
-                    raise
+        await self._taken_back(sandbox, even_added=True)
 
     async def check(self, sandbox: str) -> None:
         """Have plugins look at a pod's network.
@@ -251,13 +257,14 @@ class PodNetworks:
             self._attachments[sandbox] = attachment
             if attachment.state is State.ADDED and sandbox in live:
                 try:
-                    self._pods[sandbox] = _pod_network(attachment, parse(attachment.result, attachment.version))
+                    self._pods[sandbox] = pod_network(attachment, parse(attachment.result, attachment.version))
                 except (ValueError, PluginError) as error:
                     unreadable[sandbox] = str(error)
         self._unread = set(unreadable)
         lost = self._attachments.keys() - self._pods.keys()
-        if killed := await asyncio.to_thread(self._kill_left, lost):
-            log.warning("CNI plugins of an earlier process were still at work: killed", count=killed)
+        if lost:
+            self._alone.clear()
+            self._own(self._outlive(lost), "plugins of an earlier process")
         for sandbox in lost:
             self._attachments[sandbox] = replace(self._attachments[sandbox], state=State.REMOVING)
             self._undo_later(sandbox)
@@ -268,10 +275,24 @@ class PodNetworks:
 
     async def close(self) -> None:
         """Stop what goes on by itself; it is taken up when crid starts again."""
+        self._closing = True
         tasks = [*self._tasks, *self._undoing.values()]
         for task in tasks:
             task.cancel()
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=_CLOSE_S)
+        tasks += self._taking
+        for task in self._taking:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outlive(self, sandboxes: Collection[str]) -> None:
+        """Wait until no plugin of an earlier process is at work on these."""
+        try:
+            if count := await asyncio.to_thread(self._kill_left, sandboxes):
+                log.warning("CNI plugins of an earlier process were still at work", count=count)
+        finally:
+            self._alone.set()
 
     async def _look(self, sandboxes: list[str]) -> None:
         """Have plugins look at networks that were there before, and note those that are broken."""
@@ -303,35 +324,47 @@ class PodNetworks:
 
     # Taking back
 
-    async def _take_back(self, attachment: Attachment) -> None:
-        attachment = replace(attachment, state=State.REMOVING)
-        await self._record(attachment)
-        netns = attachment.netns
-        there = netns is not None and await asyncio.to_thread(self._is_namespace, netns)
-        await self._chain.delete(attachment if there else replace(attachment, netns=None))
-        await self._records.drop(attachment.sandbox)
-        del self._attachments[attachment.sandbox]
-        self.broken.pop(attachment.sandbox, None)
+    async def _taken_back(self, sandbox: str, *, even_added: bool = False) -> None:
+        """Take a network back, in a task that nobody's leaving ends."""
+        task = asyncio.create_task(self._take_back(sandbox, even_added), name=f"take back the network of {sandbox}")
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+        await asyncio.shield(task)
+
+    async def _take_back(self, sandbox: str, even_added: bool) -> None:
+        async with self._locked(sandbox):
+            known = self._attachments.get(sandbox)
+            if known is None or (known.state is State.ADDED and not even_added):
+                return
+            try:
+                attachment = replace(known, state=State.REMOVING)
+                await self._record(attachment)
+                await self._alone.wait()
+                netns = attachment.netns
+                there = netns is not None and await asyncio.to_thread(self._is_namespace, netns)
+                await self._chain.delete(attachment if there else replace(attachment, netns=None))
+                await self._records.drop(sandbox)
+            except BaseException:
+                self._undo_later(sandbox)
+                raise
+            del self._attachments[sandbox]
+            self.broken.pop(sandbox, None)
 
     def _undo_later(self, sandbox: str) -> None:
-        if sandbox not in self._undoing:
-            task = asyncio.create_task(self._undo(sandbox), name=f"take back the network of {sandbox}")
+        if sandbox not in self._undoing and not self._closing:
+            task = asyncio.create_task(self._undo(sandbox), name=f"see that the network of {sandbox} is taken back")
             self._undoing[sandbox] = task
             task.add_done_callback(lambda _: self._undoing.pop(sandbox, None))
 
     async def _undo(self, sandbox: str) -> None:
         wait_s = self._first_wait_s
         while True:
-            async with self._locked(sandbox):
-                attachment = self._attachments.get(sandbox)
-                if attachment is None or attachment.state is State.ADDED:
-                    return
-                try:
-                    await self._take_back(attachment)
-                except SampanError as error:
-                    log.warning("network of a pod is not taken back yet", sandbox=sandbox, error=str(error))
-                else:
-                    return
+            try:
+                await self._taken_back(sandbox)
+            except SampanError as error:
+                log.warning("network of a pod is not taken back yet", sandbox=sandbox, error=str(error))
+            else:
+                return
             woken = self._woken
             try:
                 async with asyncio.timeout(wait_s):
@@ -354,24 +387,3 @@ class PodNetworks:
     def _locked(self, sandbox: str) -> asyncio.Lock:
         """Return what lets one act on a sandbox at a time: plugins must not be run for one container in parallel."""
         return self._locks.setdefault(sandbox, asyncio.Lock())
-
-
-def _pod_network(attachment: Attachment, result: Result) -> PodNetwork:
-    """Return what a result means for the pod. Raises PluginError: it has no address there."""
-    addresses = result.of_interface(INTERFACE)
-    if not addresses:
-        last = attachment.network.plugins[-1].type
-        raise PluginError(last, Command.ADD, f"the result has no address for {INTERFACE} of the pod")
-    ordered = tuple(sorted(addresses, key=lambda address: address.version))
-    return PodNetwork(attachment.network.name, ordered, result.dns, result.interfaces)
-
-
-def _say_what_is_not_obeyed(pod: PodRequest, network: Network, values: JsonObject) -> None:
-    """Log what no plugin of the network asks for. It is no error: some obey it by other ways, as Cilium does ports."""
-    asked = frozenset[str]().union(*(plugin.capabilities for plugin in network.plugins))
-    for name in (PORTS, BANDWIDTH):
-        if name in values and name not in asked:
-            log.warning(
-                "no plugin of the network asks for what a pod wants",
-                capability=name, sandbox=pod.sandbox, pod=pod.name, network=network.name,
-            )  # fmt: skip

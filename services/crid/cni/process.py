@@ -14,6 +14,7 @@ import select
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _PIECE_BYTES: Final = 64 << 10
 _AFTER_EXIT_S: Final = 0.5
 
 _KILLED_MS: Final = 2000
+_GRACE_S: Final = 10.0  # for plugins of an earlier process
 
 _TRY_AGAIN_LATER: Final = 11  # of "Error codes"
 
@@ -251,33 +253,37 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def kill_left_behind(sandboxes: Collection[str], proc: Path = Path("/proc")) -> int:
-    """Kill the plugins of sandboxes that an earlier crid has left running, and what they have started; blocks.
+def kill_left_behind(sandboxes: Collection[str], grace_s: float = _GRACE_S, proc: Path = Path("/proc")) -> int:
+    """Wait for the plugins of sandboxes that an earlier crid has left running, and kill those that do not end; blocks.
 
-    Two that work on one sandbox would undo each other's work. Returns how many processes there were.
+    Two that work on one sandbox would undo each other's work, and one that is killed may leave what it was about to
+    undo. Returns how many processes there were, with those that they have started.
     """
     if not sandboxes:
         return 0
     wanted = {f"CNI_CONTAINERID={sandbox}".encode() for sandbox in sandboxes}
-    killed = 0
-    # What is killed may just have started another process, which has inherited the variables, too.
+    end, met = time.monotonic() + grace_s, set()
+    # What is met may just have started another process, which has inherited the variables, too.
     while found := [pid for pid in _processes(proc) if _variables(proc, pid) & wanted]:
+        met.update(found)
         for pid in found:
             with suppress(ProcessLookupError):
                 descriptor = os.pidfd_open(pid)
                 try:
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    _wait(descriptor)
+                    if (left_s := end - time.monotonic()) > 0:
+                        _wait(descriptor, int(left_s * 1000))
+                    else:
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                        _wait(descriptor, _KILLED_MS)
                 finally:
                     os.close(descriptor)
-            killed += 1
-    return killed
+    return len(met)
 
 
-def _wait(descriptor: int) -> None:
+def _wait(descriptor: int, longest_ms: int) -> None:
     ended = select.poll()
     ended.register(descriptor, select.POLLIN)
-    ended.poll(_KILLED_MS)  # one that the kernel holds longer is met again
+    ended.poll(longest_ms)  # one that the kernel holds longer is met again
 
 
 def _processes(proc: Path) -> list[int]:

@@ -7,7 +7,20 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_interface
 from typing import Final, TypeVar
 
-from crid.cni.model import VERSIONS, Address, Dns, Interface, IPAddress, Result, at_least
+from crid.cni.model import (
+    INTERFACE,
+    VERSIONS,
+    Address,
+    Attachment,
+    Command,
+    Dns,
+    Interface,
+    IPAddress,
+    PluginError,
+    PodNetwork,
+    Result,
+    at_least,
+)
 from sampan.json_types import JsonObject
 
 T = TypeVar("T")
@@ -100,3 +113,13 @@ def _ip(document: JsonObject, version: str) -> JsonObject:
     if at_least(version, "1.0.0"):
         return rest
     return {"version": "6" if ":" in str(document.get("address")) else "4", **rest}
+
+
+def pod_network(attachment: Attachment, result: Result) -> PodNetwork:
+    """Return what a result means for the pod. Raises PluginError: it has no address there."""
+    addresses = result.of_interface(INTERFACE)
+    if not addresses:
+        last = attachment.network.plugins[-1].type
+        raise PluginError(last, Command.ADD, f"the result has no address for {INTERFACE} of the pod")
+    ordered = tuple(sorted(addresses, key=lambda address: address.version))
+    return PodNetwork(attachment.network.name, ordered, result.dns, result.interfaces)

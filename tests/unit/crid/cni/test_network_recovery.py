@@ -68,9 +68,9 @@ async def test_what_was_half_done_is_taken_back_and_its_plugins_are_killed_first
     parts.records.rows["s1"] = encode(row)
     networks = parts.start()
     await networks.recover(["s1"])
-    assert parts.killed == ["s1"]
     assert networks.get("s1") is None
     await until(lambda: not parts.records.rows)
+    assert parts.killed == ["s1"]
     assert "DEL bridge s1" in parts.plugins.calls
     await networks.close()
 
