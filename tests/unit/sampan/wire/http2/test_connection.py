@@ -190,13 +190,14 @@ async def test_the_connections_window_bounds_all_streams_together() -> None:
 async def test_window_is_given_back_when_data_are_taken_and_not_before() -> None:
     async with connected() as (connection, server), await start(connection, METHOD) as call:
         piece = frames.frame(Kind.DATA, 0, 1, message(bytes(99_995)))
-        await server.send(server.headers(1, OK), *[piece] * 12)
+        count = WINDOW_BYTES // 2 // 100_000 + 1
+        await server.send(server.headers(1, OK), *[piece] * count)
         await server.send(frames.frame(Kind.PING, 0, 0, b"12345678"))
         await server.next(Kind.PING)
         assert not [each for each in server._found if each[0] == Kind.WINDOW_UPDATE and each[2] == 1]
-        assert len(await call.receive()) == 12
+        assert len(await call.receive()) == count
         _, _, number, payload = await server.next(Kind.WINDOW_UPDATE)
-        assert (number, int.from_bytes(payload, "big")) == (1, 1_200_000)
+        assert (number, int.from_bytes(payload, "big")) == (1, count * 100_000)
 
 
 async def test_more_than_the_window_ends_the_connection() -> None:
