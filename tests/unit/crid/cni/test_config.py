@@ -126,3 +126,8 @@ def test_the_latest_version_that_all_plugins_speak_is_spoken(tmp_path: Path) -> 
     none = best_version(network, {"bridge": newest, "portmap": frozenset({"0.2.0", "0.1.0"})})
     assert isinstance(none, Unusable)
     assert "portmap speaks 0.1.0, 0.2.0" in none.reason
+
+
+def test_example_for_a_node_is_a_configuration() -> None:
+    network = loaded(Path(__file__).parents[4] / "deploy/kubernetes")
+    assert (network.name, [plugin.type for plugin in network.plugins]) == ("pods", ["bridge", "portmap"])
