@@ -31,6 +31,8 @@ class OutputWriter:
         """Wait until everything is written, unless something went wrong already."""
         if error is None:
             await self.flush()
+        elif self._writing is not None:  # it may fail, too, of which nobody is to hear any more
+            self._writing.add_done_callback(lambda writing: writing.cancelled() or writing.exception())
         self._thread.shutdown(wait=error is None, cancel_futures=True)
 
     async def write(self, frames: Iterable[Frame]) -> None:

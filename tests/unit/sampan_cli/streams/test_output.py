@@ -1,3 +1,6 @@
+import asyncio
+import contextlib
+import gc
 import os
 from pathlib import Path
 
@@ -26,6 +29,22 @@ async def test_reader_that_has_left_is_an_error_for_the_next_write() -> None:
     with pytest.raises(BrokenPipeError):
         async with OutputWriter(Console(0, theirs, theirs)) as output:
             await output.write([Frame(stream=OUT, data=b"a")])
+    os.close(theirs)
+
+
+async def test_a_write_that_fails_while_the_command_ends_otherwise_is_not_complained_of() -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    ours, theirs = os.pipe()
+    with contextlib.suppress(InterruptedError):
+        async with OutputWriter(Console(0, theirs, theirs)) as output:
+            await output.write([Frame(stream=OUT, data=b"a" * (1 << 20))])  # more than the pipe takes
+            raise InterruptedError
+    os.close(ours)  # the thread's write fails
+    del output
+    await asyncio.sleep(0.1)
+    gc.collect()
+    assert complaints == []
     os.close(theirs)
 
 
