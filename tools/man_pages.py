@@ -94,9 +94,11 @@ def _text(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write all pages into a directory."""
-    (directory,) = arguments
-    target = Path(directory)
+    """Write all pages into a directory; anything else than its name, --help among it, is answered with the usage."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    target = Path(arguments[0])
     target.mkdir(parents=True, exist_ok=True)
     for name, text in pages():
         (target / f"{name}.1").write_text(text)

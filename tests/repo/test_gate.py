@@ -42,3 +42,15 @@ def test_no_file_holds_more_than_one_concept_s_worth_of_lines() -> None:
         if "api" not in path.parts and (lines := len(path.read_text().splitlines())) > most
     }
     assert long == {}
+
+
+def test_tools_that_write_files_take_no_flag_for_a_directory(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools/man_pages.py"), "--help"]
+    asked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""})
+    assert (asked.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "man_pages.py DIRECTORY" in asked.stderr
+
+
+def test_no_name_in_the_tree_reads_as_a_flag() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [name for name in listed.splitlines() if any(part.startswith("-") for part in name.split("/"))] == []
