@@ -89,15 +89,17 @@ async def build(service: Service[CriConfig]) -> None:
     parts = Parts(kept, host, host.places, networks, members, handlers.names, time.time_ns, metrics.phase)
     sandboxes = Sandboxes(parts)
     containers = Containers(engine, records, sandboxes, members, handlers, time.time_ns)
-    for name, reason in (await kept.load()).items():
-        service.set_aside.add("sandbox", name, reason)
-    for name, reason in (await records.load()).items():
-        service.set_aside.add("container", name, reason)
-    for name, reason in (await networks.recover(sandboxes.networked())).items():
+    unread = {"sandbox": await kept.load(), "container": await records.load()}
+    for kind, found in unread.items():
+        for name, reason in found.items():
+            service.set_aside.add(kind, name, reason)
+    # What belongs to a record that cannot be read may well live.
+    spared = unread["sandbox"]
+    for name, reason in (await networks.recover([*sandboxes.networked(), *spared])).items():
         service.set_aside.add("network", name, reason)
-    for name, reason in (await sandboxes.recover()).items():
+    for name, reason in (await sandboxes.recover(spared)).items():
         service.set_aside.add("sandbox", name, reason)
-    await containers.recover()
+    await containers.recover(thorough=not any(unread.values()))
 
     def ends() -> AsyncGenerator[Event | None, None]:
         return following.events(engine.runtime, filters={"event": (ENDED,)}, owner=OWNER)

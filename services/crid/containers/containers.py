@@ -257,8 +257,12 @@ class Containers:
 
     # After a crash
 
-    async def recover(self) -> None:
-        """Forget what is gone, and remove what nobody was told of. Raises SampanError: runtimed does not answer."""
+    async def recover(self, *, thorough: bool = True) -> None:
+        """Forget what is gone, and remove what nobody was told of; unless ``thorough``, not what nothing is known of.
+
+        Raises:
+            SampanError: runtimed does not answer.
+        """
         found = {each.id: each.name for each in await self._engine.containers.list(ALL)}
         by_name = {name: number for number, name in found.items()}
         for record in self._store.all():
@@ -267,7 +271,8 @@ class Containers:
                 await self._store.drop(record)
             elif record.id not in found:
                 await self._store.drop(record)
-        await self._discard_strangers(found)
+        if thorough:
+            await self._discard_strangers(found)
 
     async def _discard_strangers(self, found: Mapping[str, str]) -> None:
         """Remove containers of pods that no pod has, as when crid's rows were lost."""

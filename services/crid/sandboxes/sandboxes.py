@@ -235,8 +235,11 @@ class Sandboxes:
 
     # After a crash
 
-    async def recover(self) -> dict[str, str]:
-        """Make good what an earlier crid has left; return sandboxes that cannot be, each with the reason."""
+    async def recover(self, spared: Collection[str] = ()) -> dict[str, str]:
+        """Make good what an earlier crid has left; return sandboxes that cannot be, each with the reason.
+
+        ``spared`` are sandboxes that nothing is known of, and whose files stay.
+        """
         failed: dict[str, str] = {}
         turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -248,7 +251,7 @@ class Sandboxes:
                 failed[sandbox.id] = str(error) or f"it took more than {_RECOVERY_S:.0f} seconds"
 
         await asyncio.gather(*map(recover, self._store.all()))
-        for stranger in await self._parts.host.leftovers(each.id for each in self._store.all()):
+        for stranger in await self._parts.host.leftovers([*(each.id for each in self._store.all()), *spared]):
             try:
                 await self._parts.host.clear(stranger)
             except OSError as error:

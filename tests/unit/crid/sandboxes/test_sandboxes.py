@@ -1,6 +1,7 @@
 """The life of pod sandboxes."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -172,6 +173,24 @@ async def test_a_shared_pid_namespace_is_held_by_a_container_that_nobody_is_show
         assert world.machine.containers[inner].spec.namespaces.pid == f"container:{holder.id}"
         await crid.sandboxes.remove(made)
     assert world.machine.containers == {}
+
+
+async def test_what_belongs_to_a_record_that_cannot_be_read_is_spared(world: World) -> None:
+    async with world.life() as crid:
+        made = await crid.run(pod())
+        inner = await crid.containers.create(made, container(), None)
+        await crid.containers.start(inner)
+        world.machine.made["f" * 64] = True
+        left = replace(world.machine.containers[inner], id="e" * 64)
+        world.machine.containers[left.id] = left
+        assert await crid.sandboxes.recover(["f" * 64]) == {}
+        await crid.containers.recover(thorough=False)
+        assert world.machine.made == {made: True, "f" * 64: True}
+        assert world.machine.containers.keys() == {inner, left.id}
+        await crid.sandboxes.recover()
+        await crid.containers.recover()
+        assert world.machine.made == {made: True}
+        assert world.machine.containers.keys() == {inner}
 
 
 async def test_an_unknown_handler_is_refused(world: World) -> None:
