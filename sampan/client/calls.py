@@ -1,13 +1,17 @@
 """Reading calls: messages as iterators that end the call when they are closed, errors in our own words."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
+from sampan.errors import InternalError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.status import is_broken_off
 
 M = TypeVar("M")
 V = TypeVar("V")
@@ -15,6 +19,53 @@ P = TypeVar("P", bound=Message)
 
 # Lists of thousands, unless what is in them is out of the ordinary.
 _RECENT: Final = 16
+
+# For the end of a call that is over, and whose last words are on their way to the loop.
+_LAST_WORDS_S: Final = 5.0
+
+
+@asynccontextmanager
+async def as_ended(
+    call: "grpc.aio.UnaryStreamCall[Any, Any] | grpc.aio.StreamStreamCall[Any, Any]",
+) -> AsyncIterator[None]:
+    """Have a call within end as the other side ended it, also if a message of ours came too late for it.
+
+    gRPC makes that an error of its own, and forgets for it what the other side said, or has yet to say.
+
+    Raises:
+        grpc.aio.AioRpcError: the other side raised something, or has gone.
+    """
+    said: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
+    call.add_done_callback(lambda _: _note(call, said))  # at its own error and at the end, whichever comes first
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if not is_broken_off(error):
+            raise
+        try:
+            end = await asyncio.wait_for(said, _LAST_WORDS_S)
+        except TimeoutError:
+            raise error from None
+        if end.code() is not grpc.StatusCode.OK:
+            raise end from None
+
+
+def _note(call: Any, said: "asyncio.Future[grpc.aio.AioRpcError]") -> None:
+    """Set what a call that is over ends with, unless that is gRPC's own error."""
+    first, last = _at_once(call.initial_metadata()), _at_once(call.trailing_metadata())
+    end = grpc.aio.AioRpcError(_at_once(call.code()), first, last, details=_at_once(call.details()))
+    if not said.done() and not is_broken_off(end):
+        said.set_result(end)
+
+
+def _at_once(known: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a call that is over knows: a moment later it may know something else."""
+    try:
+        known.send(None)
+    except StopIteration as end:
+        return end.value
+    known.close()
+    raise InternalError("a call that is over does not know how it ended")
 
 
 async def read(
@@ -27,8 +78,9 @@ async def read(
     """
     try:
         with rpc_errors():
-            async for message in call:
-                yield decode(message)
+            async with as_ended(call):
+                async for message in call:
+                    yield decode(message)
     finally:
         call.cancel()
 

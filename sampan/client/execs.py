@@ -7,7 +7,7 @@ import grpc
 
 from sampan.api.runtime.v1 import execs_pb2 as pb
 from sampan.api.runtime.v1.execs_pb2_grpc import ExecsStub
-from sampan.client.calls import requests
+from sampan.client.calls import as_ended, requests
 from sampan.client.convert import execs as convert
 from sampan.client.convert import streams
 from sampan.client.convert.containers import CONSOLE_SIZE
@@ -47,8 +47,9 @@ class ExecsClient:
                 metadata = dict(await call.initial_metadata() or ())
                 if ATTACHES_STDIN in metadata:  # else the call has ended, and what it ended with comes below
                     yield Accepted(metadata[ATTACHES_STDIN] == "1")
-                async for message in call:
-                    yield streams.output_from_proto(message)
+                async with as_ended(call):
+                    async for message in call:
+                        yield streams.output_from_proto(message)
         finally:
             call.cancel()
 

@@ -107,6 +107,11 @@ def wire_for(error: BaseException) -> Wire:
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), TABLE[e.InternalError])
 
 
+def is_broken_off(error: grpc.aio.AioRpcError) -> bool:
+    """Say whether this is gRPC's own error for a message of ours that came too late, not the other side's end."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _BROKEN_OFF
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError) -> e.SampanError:
     """Return the error that the other side raised: ``InternalError`` for a bug there.
 
@@ -116,7 +121,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> e.SampanError:
     if reason is None and code is grpc.StatusCode.UNAVAILABLE:
         # gRPC itself says this, in words about sockets.
         return e.ServiceGoneError(f"a service of the engine went away: see `sampan status` ({said})")
-    if reason is None and code is grpc.StatusCode.INTERNAL and said == _BROKEN_OFF:
+    if reason is None and is_broken_off(error):
         refusal = _value(error.initial_metadata(), REFUSAL_KEY)
         kind = _BY_REASON.get(str(_value(error.initial_metadata(), REASON_KEY)))
         if kind is not None and isinstance(refusal, bytes):

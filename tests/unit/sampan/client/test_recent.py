@@ -37,6 +37,9 @@ class Call:
         for page in self._pages:
             yield page
 
+    def add_done_callback(self, _tell: Callable[[Any], None]) -> None:
+        pass
+
     def cancel(self) -> None:
         pass
 
