@@ -8,9 +8,8 @@ from typing import Final
 
 import click
 
-from sampan.errors import UnavailableError
 from sampan_cli.app.lazy import sampan_command
-from sampan_cli.app.session import Session
+from sampan_cli.app.session import CommandError, Session
 
 _PIECE_BYTES: Final = 1 << 16
 
@@ -28,7 +27,7 @@ def command(session: Session, /) -> None:
         try:
             connection.connect(str(path))
         except OSError as error:
-            raise UnavailableError(f"cannot connect to {path}: {error.strerror}: is the engine running?") from error
+            raise CommandError(f"cannot connect to {path}: {error.strerror}: is the engine running?") from error
         # It may wait for input for ever: what ends the connection is the engine's end of it.
         threading.Thread(target=_send, args=(connection,), name="stdin", daemon=True).start()
         _receive(connection)
