@@ -12,6 +12,7 @@ from sampan.errors import InvalidArgumentError
 _MAX_HOSTNAME: Final = 64  # __NEW_UTS_LEN
 _MAX_PORT: Final = 65535
 _MAX_RESOLV_CONF: Final = 4096
+_MAX_CGROUP: Final = 1024  # with room for the container's own below PATH_MAX
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-_]*[A-Za-z0-9])?")
 
 # What belongs to a namespace, by the namespace.
@@ -47,6 +48,9 @@ def check_pod(config: PodConfig, handler: str, handlers: Collection[str]) -> Non
     check_sysctls(config.linux.sysctls, config.linux.security_context.namespace_options)
     if config.log_directory and not config.log_directory.startswith("/"):
         raise InvalidArgumentError(f"log_directory is {config.log_directory!r}: expected an absolute path")
+    parent = config.linux.cgroup_parent
+    if ".." in parent.split("/") or len(parent) > _MAX_CGROUP or any(sign in parent for sign in "\0\n"):
+        raise InvalidArgumentError(f"linux.cgroup_parent is {parent[:_MAX_CGROUP]!r}: no control group")
 
 
 def _check_namespaces(options: NamespaceOption) -> None:

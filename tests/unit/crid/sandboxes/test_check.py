@@ -32,6 +32,10 @@ def secured(**security: object) -> PodConfig:
     return replace(made, linux=replace(made.linux, security_context=SandboxSecurity(**security)))  # type: ignore[arg-type]
 
 
+def below(parent: str) -> PodConfig:
+    return replace(pod(), linux=replace(pod().linux, cgroup_parent=parent))
+
+
 def of_users(users: UserNamespace, network: NamespaceMode = POD) -> PodConfig:
     return secured(namespace_options=NamespaceOption(network, NamespaceMode.CONTAINER, userns_options=users))
 
@@ -46,6 +50,8 @@ def of_users(users: UserNamespace, network: NamespaceMode = POD) -> PodConfig:
         of_users(UserNamespace(POD, RANGE, RANGE)),
         of_users(UserNamespace(NODE)),
         replace(pod(), hostname=""),
+        below("/kubepods/burstable/pod1"),
+        below("kubepods-pod1..2.slice"),
     ],
 )
 def test_what_can_be_meant_is_taken(config: PodConfig) -> None:
@@ -62,6 +68,9 @@ def test_what_can_be_meant_is_taken(config: PodConfig) -> None:
         (replace(pod(), windows=Windows()), "windows"),
         (replace(pod(), metadata=PodMetadata()), "metadata.name"),
         (replace(pod(), hostname="a b"), "hostname is 'a b'"),
+        (below("/kubepods/../../other"), "linux.cgroup_parent is '/kubepods/../../other'"),
+        (below("/kube\npods"), "linux.cgroup_parent is"),
+        (below("a" * 1025), "linux.cgroup_parent is"),
         (replace(pod(), hostname="a" * 65), "hostname is"),
         (replace(pod(), hostname="-a"), "hostname is '-a'"),
         (replace(pod(), log_directory="logs"), "log_directory is 'logs'"),
