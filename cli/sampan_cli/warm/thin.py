@@ -207,6 +207,15 @@ def _begin(path: str, request: Request, descriptors: "list[int]") -> "tuple[_soc
     if len(body) > MAX_REQUEST_BYTES:
         raise ValueError("a command line that is too long")
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)  # ends with its last user
+    try:
+        return connection, _hand(connection, path, body, descriptors)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _hand(connection: "_socket.socket", path: str, body: bytes, descriptors: "list[int]") -> int:
+    """Say what is to be run; return the pidfd. OSError: nothing has begun."""
     connection.settimeout(_GREETING_S)
     connection.connect(path)
     if connection.recv(1) != GREETING:
@@ -218,7 +227,7 @@ def _begin(path: str, request: Request, descriptors: "list[int]") -> "tuple[_soc
     answer, ancillary, _, _ = connection.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
     if answer != BEGUN or not ancillary:
         raise OSError("declined")
-    return connection, int.from_bytes(ancillary[0][2][:4], sys.byteorder)
+    return int.from_bytes(ancillary[0][2][:4], sys.byteorder)
 
 
 class _Stand:

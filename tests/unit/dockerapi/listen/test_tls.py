@@ -168,3 +168,4 @@ async def test_a_client_that_says_nothing_is_left_when_the_service_ends(tls: Tcp
     tls.listener.close()
     async with asyncio.timeout(5):
         assert await client.read() == b""
+    client.writer.close()
