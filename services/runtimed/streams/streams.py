@@ -185,7 +185,7 @@ class Streams:
 
         Raises:
             ConflictError: it does not run.
-            InvalidArgumentError: its log is the engine's own to rotate.
+            InvalidArgumentError: its log is the engine's own to rotate, or there is a directory in its place.
             NotFoundError: the log's directory is gone.
             UnavailableError: conmon does not get to it.
         """
@@ -201,6 +201,7 @@ class Streams:
             raise NotFoundError(f"log directory {path.parent} of container {entry.id}: {error.strerror}") from error
         with watch:
             before = await asyncio.to_thread(_file_at, path)
+            await asyncio.to_thread(_check_place, path)
             try:
                 reopen(self._paths.container(entry.id).control)
                 async with asyncio.timeout(_REOPENED_S):
@@ -246,6 +247,14 @@ class Streams:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+def _check_place(path: Path) -> None:
+    """Raise InvalidArgumentError if conmon could not make its file: it would end, and the container with it."""
+    made = path.with_name(f"{path.name}.tmp")  # which conmon then puts in the place of the other
+    for place, directory in ((path, path.is_dir() and not path.is_symlink()), (made, made.is_dir())):
+        if directory:
+            raise InvalidArgumentError(f"the log {path} cannot be opened anew: {place} is a directory")
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

@@ -111,7 +111,14 @@ def test_logs_are_kubelet_s_and_are_opened_anew(cri: Crid, image: str, name: str
     assert cri.status(container).log_path == str(log)
     eventually(lambda: log.exists() and log.read_text().count("\n") == 2, "what was said is logged")
     log.rename(log.with_name("0.log.old"))
-    cri.runtime.ReopenContainerLog(c.ReopenContainerLogRequest(container_id=container))
+    reopen = c.ReopenContainerLogRequest(container_id=container)
+    for place in (log, log.with_name("0.log.tmp")):  # either would be the end of the container's monitor
+        place.mkdir()
+        code, words = refused(lambda: cri.runtime.ReopenContainerLog(reopen))
+        assert (code, f"{place} is a directory" in words) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        place.rmdir()
+    assert cri.status(container).state == c.CONTAINER_RUNNING
+    cri.runtime.ReopenContainerLog(reopen)
     cri.output(container, "touch", "/go")
     eventually(lambda: log.exists() and log.read_text().endswith(" stdout F three\n"), "the new file is written")
     old = [line.split(" ", 1)[1] for line in log.with_name("0.log.old").read_text().splitlines()]
