@@ -306,6 +306,8 @@ def _make_parent(log_path: str) -> None:
         raise InvalidArgumentError(f"log_path {log_path}: {error.filename}: {error.strerror}") from None
     if Path(log_path).is_dir():
         raise InvalidArgumentError(f"log_path {log_path} is a directory")
+    if Path(log_path).is_fifo() or Path(log_path).is_socket():
+        raise InvalidArgumentError(f"log_path {log_path} is a pipe or a socket: opening it could take for ever")
 
 
 def _log_path(sandbox: Sandbox, config: ContainerConfig) -> str:

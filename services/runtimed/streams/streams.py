@@ -250,11 +250,13 @@ class Streams:
 
 
 def _check_place(path: Path) -> None:
-    """Raise InvalidArgumentError if conmon could not make its file: it would end, and the container with it."""
+    """Raise InvalidArgumentError if conmon could not make its file: it would wait, or end and the container with it."""
     made = path.with_name(f"{path.name}.tmp")  # which conmon then puts in the place of the other
     for place, directory in ((path, path.is_dir() and not path.is_symlink()), (made, made.is_dir())):
         if directory:
             raise InvalidArgumentError(f"the log {path} cannot be opened anew: {place} is a directory")
+    if made.is_fifo():
+        raise InvalidArgumentError(f"the log {path} cannot be opened anew: {made} is a pipe")
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

@@ -117,6 +117,9 @@ def test_logs_are_kubelet_s_and_are_opened_anew(cri: Crid, image: str, name: str
         code, words = refused(lambda: cri.runtime.ReopenContainerLog(reopen))
         assert (code, f"{place} is a directory" in words) == (grpc.StatusCode.INVALID_ARGUMENT, True)
         place.rmdir()
+    os.mkfifo(log.with_name("0.log.tmp"))
+    assert "is a pipe" in refused(lambda: cri.runtime.ReopenContainerLog(reopen))[1]
+    log.with_name("0.log.tmp").unlink()
     assert cri.status(container).state == c.CONTAINER_RUNNING
     cri.runtime.ReopenContainerLog(reopen)
     cri.output(container, "touch", "/go")

@@ -1,6 +1,7 @@
 """The life of pods' containers."""
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +212,9 @@ async def test_a_log_has_its_directory_made_and_is_no_directory_itself(world: Wo
         (tmp_path / "pods/main/1.log").mkdir()
         with pytest.raises(InvalidArgumentError, match="is a directory"):
             await logging(crid, tmp_path / "pods", 1)
+        os.mkfifo(tmp_path / "pods/main/2.log")
+        with pytest.raises(InvalidArgumentError, match="is a pipe or a socket"):
+            await logging(crid, tmp_path / "pods", 2)
 
 
 async def test_limits_that_are_changed_are_shown_and_the_others_stay(world: World) -> None:
