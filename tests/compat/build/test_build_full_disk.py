@@ -75,13 +75,21 @@ def test_a_context_that_has_no_room_is_refused(docker: DockerClient, disk: Small
     assert WORDS in failed.stderr
 
 
-def test_a_layer_that_has_no_room_is_no_layer(docker: DockerClient, disk: SmallDisk, context: Path) -> None:
-    """What the step has written fits, and its layer beside it does not."""
+def test_a_layer_whose_blob_has_no_room_runs_and_is_not_saved(
+    docker: DockerClient, disk: SmallDisk, context: Path, tmp_path: Path
+) -> None:
+    """What the step has written fits, and its blob beside it does not."""
     some = SIZE_MIB * 2 // 5
-    failed = build(docker, context, f"FROM busybox\nRUN head -c {some}m /dev/urandom > /big && echo written\n")
-    assert "\nwritten\n" in failed.stdout
-    assert failed.code == 1
-    assert WORDS in failed.stderr
+    steps = f"RUN head -c {some}m /dev/urandom > /big && echo written\n"
+    built = build(docker, context, f"FROM busybox\n{steps}")
+    assert built.code == 0, built.stderr
+    image = built.stdout.split("Successfully built ")[1].split()[0]
+    for _ in range(2):
+        failed = docker.fails("save", "--output", str(tmp_path / "archive"), image, timeout=120)
+        assert failed.code == 1
+        assert WORDS in failed.stderr
+    size = docker("run", "--rm", "--network", "none", image, "stat", "-c", "%s", "/big").stdout
+    assert int(size) == some << 20
 
 
 def test_on_a_full_disk_builds_are_refused_and_the_cache_goes(
