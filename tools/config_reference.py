@@ -113,11 +113,12 @@ Every limit narrows what the others leave. What cannot be judged is refused: unk
 connections with `no_host`. Such limits keep programs and people in whom one does not trust with the machine; whoever
 may see containers sees their variables.
 
-`audit = "file"` (or `"syslog"`, `"journald"`) puts on record what comes by the Docker API: who (uid and pid, or the
-certificate), what, on which object, and what came of it, as a line of JSON, without the values of variables and
-secrets. While it cannot be written, because its disk is full perhaps, requests that would have to be on record are
+`audit = "file"` (or `"syslog"`, `"journald"`) puts on record what comes by the Docker API and by gRPC: who (uid and
+pid, or the certificate), what, on which object, and what came of it, as a line of JSON, without the values of variables
+and secrets. While it cannot be written, because its disk is full perhaps, requests that would have to be on record are
 refused; `audit_on_failure = "continue"` lets them pass, and `sampan status` tells in both cases. What the `sampan`
-command does, which asks the services themselves, is not in it.
+command does is in it too: with an audit log it reaches the services by way of dockerapi alone. Only root can still ask
+them at their own sockets, which is on no record.
 
 """
 
