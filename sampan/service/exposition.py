@@ -45,7 +45,7 @@ _GZIP_WBITS: Final = 31
 
 
 def new_registry() -> CollectorRegistry:
-    """Return a registry that describes the process; services add their own metrics to it."""
+    """Return a Prometheus registry that describes the process; services add their own metrics to it."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which no dashboard reads
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)

@@ -79,7 +79,7 @@ class LayersCheck:
 
     async def _layer_files(self, layers: Iterable[Layer], *, quick: bool) -> AsyncGenerator[Step, None]:
         files = {self._disk.erofs_image(layer.dir_id): layer for layer in layers if layer.format is LayerFormat.EROFS}
-        # One that was stored before images had a digest is looked at by its size alone.
+        # One that was stored before EROFS images had a digest is looked at by its size alone.
         expected = [
             ExpectedFile(path, self._erofs.expected_bytes(path), "" if quick else layer.image_digest)
             for path, layer in files.items()
