@@ -145,20 +145,20 @@ class ContainersContract:
         assert (await containers.prune(owner="cri")).removed == (pod_s.id,)
 
     async def test_all_that_run_are_sampled_at_once(self, containers: Containers) -> None:
-        for name in ("a", "b", "c"):
-            await containers.create(replace(self.spec(name, "sleep", "60"), owner="cri" if name == "c" else ""))
+        for name in ("runs", "rests", "pod-s"):
+            await containers.create(replace(self.spec(name, "sleep", "60"), owner="cri" if name == "pod-s" else ""))
         ids = {one.spec.name: one.id for one in await containers.list(ALL_OF_EVERYONE)}
-        await containers.start(ids["a"])
-        await containers.start(ids["c"])
-        assert [one.id for one in await containers.samples()] == [ids["a"]]
-        assert [one.id for one in await containers.samples("cri")] == [ids["c"]]
-        assert {one.id for one in await containers.samples(EVERYONE)} == {ids["a"], ids["c"]}
-        assert [one.id for one in await containers.samples(EVERYONE, [ids["b"], ids["c"]])] == [ids["c"]]
+        await containers.start(ids["runs"])
+        await containers.start(ids["pod-s"])
+        assert [one.id for one in await containers.samples()] == [ids["runs"]]
+        assert [one.id for one in await containers.samples("cri")] == [ids["pod-s"]]
+        assert {one.id for one in await containers.samples(EVERYONE)} == {ids["runs"], ids["pod-s"]}
+        assert [one.id for one in await containers.samples(EVERYONE, [ids["rests"], ids["pod-s"]])] == [ids["pod-s"]]
         assert [one.details for one in await containers.samples()] == [None]
         (detailed,) = await containers.samples(detailed=True)
         assert detailed.details is not None
-        assert detailed.details.cgroup_path.endswith(ids["a"])
-        for name in ("a", "c"):
+        assert detailed.details.cgroup_path.endswith(ids["runs"])
+        for name in ("runs", "pod-s"):
             await containers.remove(ids[name], force=True)
 
     async def test_a_log_that_is_the_engine_s_is_not_opened_anew(self, containers: Containers) -> None:

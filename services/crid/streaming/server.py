@@ -56,10 +56,10 @@ class StreamingServer:
         self._base = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = Gauge(
-            "sampan_crid_streaming_sessions", "Streaming sessions that are open.", ["action"], registry=registry
+            "sampan_cri_streaming_sessions", "Streaming sessions that are open.", ["action"], registry=registry
         )
         self._served = Counter(
-            "sampan_crid_streaming_requests_total",
+            "sampan_cri_streaming_requests_total",
             "Requests at streaming URLs, by what was spoken; refused ones spoke nothing.",
             ["action", "transport"],
             registry=registry,

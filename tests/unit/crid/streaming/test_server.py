@@ -82,11 +82,11 @@ async def test_exec_is_served_over_spdy_and_counted(server: Server) -> None:
     await client.until(error, out, err)
     assert client.received[out] == b"output"
     assert json.loads(client.received[error])["status"] == "Success"
-    assert server.value("sampan_crid_streaming_sessions", action="exec") == 1
+    assert server.value("sampan_cri_streaming_sessions", action="exec") == 1
     client.pipe.leave()
     await server.tasks[0]
-    assert server.value("sampan_crid_streaming_sessions", action="exec") == 0
-    assert server.value("sampan_crid_streaming_requests_total", action="exec", transport="spdy") == 1
+    assert server.value("sampan_cri_streaming_sessions", action="exec") == 0
+    assert server.value("sampan_cri_streaming_requests_total", action="exec", transport="spdy") == 1
 
 
 async def test_attach_asks_for_the_containers_own_process(server: Server) -> None:
