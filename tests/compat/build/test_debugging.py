@@ -19,6 +19,7 @@ def environment(buildx: GoClient) -> dict[str, str]:
 def enter(terminal: Terminal) -> None:
     """Wait for the monitor's process, and have its lines told apart from what is typed."""
     terminal.expect("Launching interactive container", 60)
+    terminal.expect(" # ", 60)  # what is typed before is for the monitor, until it has handed the terminal on
     terminal.type("PS1=; echo re''ady\n")
     terminal.expect("\nready")
 
