@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from crid.streaming import spdy_frames as frames
 from crid.streaming.requests import AttachRequest, Ended, ExecRequest, Session
 from crid.streaming.spdy_frames import Data, Frame, FrameReader, FrameWriter, Kind
-from crid.streaming.websocket import unmask
 from sampan.errors import NotFoundError, StartError, UnavailableError
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import Frame as Output
@@ -33,6 +32,11 @@ class MemoryPipe:
             return await self.incoming.readexactly(size)
         except asyncio.IncompleteReadError as error:
             raise EOFError from error
+
+    async def read(self) -> bytes:
+        if not (data := await self.incoming.read(1 << 18)):
+            raise EOFError
+        return data
 
     def write(self, data: bytes) -> None:
         if not self.peer.incoming.at_eof():
@@ -119,7 +123,7 @@ class WebSocketClient:
                 if size < 1 << 16
                 else (bytes((0x80 | 127,)) + size.to_bytes(8, "big"))
             )
-        self.pipe.write(head + mask + (unmask(payload, mask) if payload else b""))
+        self.pipe.write(head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload)))
 
     async def read(self) -> tuple[int, bytes]:
         """Return a frame's opcode and payload."""

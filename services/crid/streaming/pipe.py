@@ -8,6 +8,9 @@ from typing import Final, Protocol
 # Output that may wait for a slow client before whoever writes does.
 _HIGH_WATER_BYTES: Final = 1 << 20
 
+# Of input that is taken at a time.
+_PIECE_BYTES: Final = 256 << 10
+
 
 class Pipe(Protocol):
     """A connection, or what is tunnelled through one."""
@@ -20,6 +23,13 @@ class Pipe(Protocol):
 
     async def drain(self) -> None:
         """Wait while the client is far behind. ConnectionError: it has left."""
+
+
+class Source(Pipe, Protocol):
+    """A connection whose bytes are taken as they come."""
+
+    async def read(self) -> bytes:
+        """Return some bytes. EOFError: the client has left, or ended its side."""
 
 
 class SocketPipe:
@@ -44,6 +54,17 @@ class SocketPipe:
             data = await self._reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise EOFError from error
+        self._used = self._loop.time()
+        return data
+
+    async def read(self) -> bytes:
+        """Return some bytes."""
+        try:
+            data = await self._reader.read(_PIECE_BYTES)
+        except ConnectionError as error:
+            raise EOFError from error
+        if not data:
+            raise EOFError
         self._used = self._loop.time()
         return data
 

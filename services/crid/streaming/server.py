@@ -38,7 +38,7 @@ MAX_CONNECTIONS: Final = 4096
 
 _EVERYWHERE: Final = ("0.0.0.0", "::")
 
-Serve = Callable[[Pipe], Coroutine[None, None, None]]
+Serve = Callable[[SocketPipe], Coroutine[None, None, None]]
 
 
 class StreamingServer:
@@ -165,7 +165,7 @@ class StreamingServer:
         else:
             await remotecommand.over_spdy(pipe, protocol, request.streams, partial(self._session, request))
 
-    async def _over_websocket(self, protocol: str, request: Request, pipe: Pipe) -> None:
+    async def _over_websocket(self, protocol: str, request: Request, pipe: SocketPipe) -> None:
         socket = WebSocket(pipe)
         if not isinstance(request, PortForwardRequest):
             await remotecommand.over_websocket(socket, protocol, request.streams, partial(self._session, request))

@@ -1,4 +1,4 @@
-"""WebSocket as its server sees it: the handshake, messages, and Kubernetes' channels in them.
+"""WebSocket as its server sees it: the handshake, messages, and Kubernetes' channels in them. Frames are wsproto's.
 
 Reference: RFC 6455; for channels k8s.io/streaming's ``wsstream``: each message begins with the number of its channel,
 in base64 protocols with the digit, and since v5 a message 255 ends the channel that its second byte names.
@@ -6,13 +6,14 @@ in base64 protocols with the digit, and since v5 a message 255 ends the channel 
 
 import base64
 import binascii
-import hashlib
-import struct
 from collections.abc import Sequence
 from typing import Final
 
+from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, FrameProtocol, Opcode, ParseFailed
+from wsproto.utilities import generate_accept_token
+
 from crid.streaming.inlet import Inlet
-from crid.streaming.pipe import Pipe, quietly_drain
+from crid.streaming.pipe import Source, quietly_drain
 from crid.streaming.upgrade import Head, negotiate
 from sampan.errors import InvalidArgumentError
 
@@ -23,17 +24,6 @@ MAX_MESSAGE_BYTES: Final = 4 << 20
 
 # Of a message that is sent, so that other channels get their turn.
 _PIECE_BYTES: Final = 256 << 10
-
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
-_CONTROL: Final = 8  # this bit is set in the opcodes of control frames
-_FIN: Final = 0x80
-_MASKED: Final = 0x80
-_MAX_CONTROL_BYTES: Final = 125
-
-NORMAL: Final = 1000
-_PROTOCOL_ERROR: Final = 1002
-_TOO_BIG: Final = 1009
 
 CLOSE_CHANNEL: Final = 255
 
@@ -50,32 +40,17 @@ def handshake(head: Head, accepted: Sequence[str]) -> tuple[str, tuple[tuple[str
         raise InvalidArgumentError("unable to upgrade: not a WebSocket handshake of version 13")
     offered = head.values(PROTOCOL_FIELD)
     protocol = negotiate(offered, accepted) if offered else ""
-    digest = hashlib.sha1(keys[0].encode("latin-1") + _GUID).digest()  # noqa: S324 - as the RFC has it
-    fields = (("Sec-WebSocket-Accept", base64.b64encode(digest).decode()),)
+    fields = (("Sec-WebSocket-Accept", generate_accept_token(keys[0].encode("latin-1")).decode()),)
     return protocol, (*fields, (PROTOCOL_FIELD, protocol)) if protocol else fields
-
-
-def _frame(opcode: int, payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return struct.pack(">BB", _FIN | opcode, size) + payload
-    if size < 1 << 16:
-        return struct.pack(">BBH", _FIN | opcode, 126, size) + payload
-    return struct.pack(">BBQ", _FIN | opcode, 127, size) + payload
-
-
-def unmask(data: bytes, mask: bytes) -> bytes:
-    """Return what the client has masked, or mask it."""
-    size = len(data)
-    key = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(data, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
 class WebSocket:
     """Messages of a client, and to it."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Source) -> None:
         self._pipe = pipe
+        self._decoder = FrameDecoder(client=False)
+        self._encoder = FrameProtocol(client=False, extensions=[])
         self._closed = False
 
     async def read(self) -> bytes:
@@ -86,62 +61,68 @@ class WebSocket:
             InvalidArgumentError: what comes is not WebSocket, or too large; the client has been told.
         """
         parts: list[bytes] = []
-        size = 0
+        size, is_within, is_new = 0, False, True
         while True:
-            first, opcode, payload = await self._read_frame(MAX_MESSAGE_BYTES - size)
-            if opcode & _CONTROL:
-                await self._control(opcode, payload)
+            frame = await self._read_frame(MAX_MESSAGE_BYTES - size)
+            if frame.opcode.iscontrol():
+                await self._control(frame)
                 continue
-            if (opcode == _CONTINUATION) != bool(parts):
-                raise await self._violated(_PROTOCOL_ERROR, "a WebSocket message within another")
-            parts.append(payload)
-            size += len(payload)
-            if first & _FIN:
+            # wsproto hands a frame on in pieces, as they come.
+            if not is_within and (frame.opcode is Opcode.CONTINUATION) == is_new:
+                raise await self._violated(CloseReason.PROTOCOL_ERROR, "a WebSocket message within another")
+            is_new, is_within = False, not frame.frame_finished
+            parts.append(_payload(frame))
+            size += len(parts[-1])
+            if frame.frame_finished and frame.message_finished:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def write(self, message: bytes, *, text: bool = False) -> None:
         """Send a message; wait while the client is far behind."""
-        await self._send(_TEXT if text else _BINARY, message)
+        await self._send(self._encoder.send_data(message.decode() if text else message, fin=True))
 
-    async def close(self, code: int = NORMAL) -> None:
+    async def close(self, code: CloseReason = CloseReason.NORMAL_CLOSURE) -> None:
         """Say that all is over. Safe to repeat."""
-        if not self._closed:
-            await self._send(_CLOSE, struct.pack(">H", code))
-            self._closed = True
+        await self._send(self._encoder.close(code))
+        self._closed = True
 
-    async def _send(self, opcode: int, payload: bytes) -> None:
+    async def _send(self, data: bytes | bytearray) -> None:
         if not self._closed:
-            self._pipe.write(_frame(opcode, payload))
+            self._pipe.write(bytes(data))
             await quietly_drain(self._pipe)
 
-    async def _read_frame(self, limit: int) -> tuple[int, int, bytes]:
-        first, second = await self._pipe.read_exactly(2)
-        opcode, size = first & 0x0F, second & 0x7F
-        if size > 125:
-            size = int.from_bytes(await self._pipe.read_exactly(2 if size == 126 else 8), "big")
-        if opcode & _CONTROL and (size > _MAX_CONTROL_BYTES or not first & _FIN):
-            raise await self._violated(_PROTOCOL_ERROR, "a WebSocket control frame that is too long")
-        if not second & _MASKED or first & 0x70 or opcode not in _OPCODES:
-            raise await self._violated(_PROTOCOL_ERROR, "not a WebSocket frame of a client")
-        if size > limit:
-            raise await self._violated(_TOO_BIG, f"a WebSocket message of more than {MAX_MESSAGE_BYTES} bytes")
-        mask = await self._pipe.read_exactly(4)
-        return first, opcode, unmask(await self._pipe.read_exactly(size), mask) if size else b""
+    async def _read_frame(self, limit: int) -> Frame:
+        """Return a control frame, or a piece of another. ``limit``: what the whole of that may have."""
+        while True:
+            try:
+                frame = self._decoder.process_buffer()
+            except ParseFailed as error:
+                raise await self._violated(error.code, f"not a WebSocket frame of a client: {error}") from error
+            header = self._decoder.header
+            too_long = header is not None and header.payload_len - self._decoder.payload_consumed > limit
+            if too_long or (frame is not None and len(_payload(frame)) > limit):
+                message = f"a WebSocket message of more than {MAX_MESSAGE_BYTES} bytes"
+                raise await self._violated(CloseReason.MESSAGE_TOO_BIG, message)
+            if frame is not None:
+                return frame
+            self._decoder.receive_bytes(await self._pipe.read())
 
-    async def _control(self, opcode: int, payload: bytes) -> None:
-        if opcode == _PING:
-            await self._send(_PONG, payload)
-        elif opcode == _CLOSE:
-            await self._send(_CLOSE, payload[:2])
+    async def _control(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PING:
+            await self._send(self._encoder.pong(_payload(frame)))
+        elif frame.opcode is Opcode.CLOSE:
+            code = int.from_bytes(_payload(frame)[:2], "big") if len(_payload(frame)) > 1 else None
+            await self._send(self._encoder.close(code))
             self._closed = True
             raise EOFError
 
-    async def _violated(self, code: int, message: str) -> InvalidArgumentError:
+    async def _violated(self, code: CloseReason, message: str) -> InvalidArgumentError:
         await self.close(code)
         return InvalidArgumentError(message)
 
 
-_OPCODES: Final = frozenset((_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG))
+def _payload(frame: Frame) -> bytes:
+    assert isinstance(frame.payload, bytes)  # text is not decoded here
+    return frame.payload
 
 
 class Channel:
@@ -186,7 +167,7 @@ class Channels:
         except EOFError:
             return
         except InvalidArgumentError:
-            await self._socket.close(_PROTOCOL_ERROR)
+            await self._socket.close(CloseReason.PROTOCOL_ERROR)
             raise
         finally:
             for channel in self.all:
