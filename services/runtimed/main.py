@@ -89,6 +89,7 @@ from sampan.service import harness
 from sampan.service.disk_servicer import UsageServicer
 from sampan.store.database import Store
 from sampan.store.repair import is_incomplete
+from sampan.sys.inotify import FileWatches
 from sampan.wire.channel import open_channel
 
 # Of what may be set aside at the start.
@@ -177,7 +178,8 @@ class Core:
             self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
             self.metrics,
         )  # fmt: skip
-        notices = OomNotices(self.host.trees)
+        self.watches = FileWatches()
+        notices = OomNotices(self.host.trees, self.watches)
         self.oom = OomKills(notices, self.events, self.paths)
         self.steps = self._steps(notices)
         self.lifecycle = Lifecycle(
@@ -233,7 +235,9 @@ class Core:
             Grants((layout.data("buildd"), layout.run("buildd")), (layout.run("buildd"),)),
             self.metrics,
         )
-        return Steps(parts, self.paths, self._step_runtime, os.environ, layout.kernel_name, self.service.stopping)
+        return Steps(
+            parts, self.paths, self._step_runtime, os.environ, layout.kernel_name, self.service.stopping, self.watches
+        )
 
     def _step_runtime(self) -> RuntimeCommand:
         runtime = self.installed.choose_to_stay()
@@ -243,8 +247,8 @@ class Core:
         """Open everything, and settle what an earlier process left behind."""
         stack = self.service.stack
         stack.callback(remove_parent, self.host.trees, self.service.layout.kernel_name)
+        stack.callback(self.watches.close)
         stack.callback(self.oom.close)
-        stack.callback(self.steps.close)
         stack.push_async_callback(self.background.close)
         await stack.enter_async_context(self.network)
         await self.volumes.recover()
@@ -299,7 +303,7 @@ class Core:
     async def serve(self) -> None:
         """Register everything that is served."""
         stopping = self.service.stopping
-        streams = Streams(self.paths, self.events, self.background, stopping, self.logs.flush)
+        streams = Streams(self.paths, self.events, self.background, stopping, self.logs.flush, self.watches)
         local = LocalContainers(
             self.memory, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
             self._observation(), self._samples(), self.paths,

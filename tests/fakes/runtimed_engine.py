@@ -45,6 +45,7 @@ from sampan.resource.event import Event
 from sampan.resource.exec import Exec
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
+from sampan.sys.inotify import FileWatches
 from tests.fakes.crashes import Steps
 from tests.fakes.oci_runtime import FakeConmon, FakeOciRuntime
 from tests.fakes.runtime_host import Host
@@ -160,7 +161,8 @@ class Engine:
         self.removal = Removal(
             self.memory, self.runner, volumes, self.events, self.paths, self.execs.known.forget_container
         )
-        self._oom = OomKills(OomNotices(host.trees), self.events, self.paths)
+        self._watches = FileWatches()
+        self._oom = OomKills(OomNotices(host.trees, self._watches), self.events, self.paths)
         self.lifecycle = Lifecycle(
             self.memory,
             self.runner,
@@ -187,7 +189,7 @@ class Engine:
             choose_runtime=lambda _: "fake",
             limits=lambda resources: {"memory": resources.memory_bytes},
         )
-        self.streams = Streams(self.paths, self.events, self.background, self.stopping, _settled)
+        self.streams = Streams(self.paths, self.events, self.background, self.stopping, _settled, self._watches)
         self.recovery = Recovery(
             self.memory,
             self.lifecycle,
@@ -249,6 +251,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._oom.close()
+        self._watches.close()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         self._threads.shutdown()  # they end with their process
         self.host.engine_ended(self.steps)

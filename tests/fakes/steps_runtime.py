@@ -23,6 +23,7 @@ from runtimed.steps.sources import Grants
 from sampan.errors import NotFoundError
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec
+from sampan.sys.inotify import FileWatches
 from sampan.sys.measuring import Usage
 
 # As ``runc run`` and ``runc exec``: its own process is the first one, as there are no namespaces.
@@ -163,18 +164,19 @@ class StepsMachine:
         runtime = directory / "runtime"
         runtime.write_text(_RUNTIME)
         runtime.chmod(0o755)
+        self.watches = FileWatches()
         parts = StepParts(
             MountedSnapshots(self.snapshots, self.mounts, self.paths),
             self.networking,
             PlainBundles(),
             self.mounts,
             Orphans(()),
-            MemoryEvents(OomNotices(()), None),
+            MemoryEvents(OomNotices((), self.watches), None),
             Grants((directory / "granted",), (directory / "granted",)),
             Metrics(self.registry, lambda: ()),
         )
         command = RuntimeCommand(runtime, directory / "unused")
-        self.steps = Steps(parts, self.paths, lambda: command, os.environ, "sampan", self.stopping)
+        self.steps = Steps(parts, self.paths, lambda: command, os.environ, "sampan", self.stopping, self.watches)
 
     def left(self) -> list[str]:
         """Return what is left of steps: nothing, when none runs."""

@@ -1,30 +1,15 @@
 """The services' log files: shown on the terminal as they grow, and kept from growing without bound."""
 
-import ctypes
 import os
-import struct
 from pathlib import Path
 from typing import Final
+
+from sampan.sys.inotify import MODIFY, Inotify
 
 # A log and the one before it, per service.
 MAX_LOG_BYTES: Final = 10 << 20
 
 _PIECE_BYTES: Final = 64 << 10
-
-# From <sys/inotify.h>.
-_IN_MODIFY: Final = 0x002
-_IN_CLOEXEC: Final = os.O_CLOEXEC
-_IN_NONBLOCK: Final = os.O_NONBLOCK
-_EVENT: Final = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, operand: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), operand)
-    return result
 
 
 class LogWatcher:
@@ -42,12 +27,12 @@ class LogWatcher:
         self._names = {f"{name}.log": name for name in services}
         self._shown = {name: self.size(name) for name in services}
         self._partial = dict.fromkeys(services, b"")
-        self._fd = _check(_libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK), "inotify")
-        _check(_libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MODIFY), str(directory))
+        self._inotify = Inotify()
+        self._inotify.add(directory, MODIFY)
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
-        return self._fd
+        return self._inotify.fileno()
 
     def path(self, service: str) -> Path:
         """The service's log."""
@@ -69,11 +54,7 @@ class LogWatcher:
 
     def catch_up(self) -> None:
         """Show and rotate what has grown; never waits."""
-        try:
-            events = os.read(self._fd, _PIECE_BYTES)
-        except BlockingIOError:
-            return
-        for service in self._changed(events):
+        for service in self._changed():
             if self._terminal is not None:
                 self._show(service)
             if self.size(service) > MAX_LOG_BYTES:
@@ -82,18 +63,14 @@ class LogWatcher:
     def close(self) -> None:
         """Show the rest and stop watching."""
         self.catch_up()
-        os.close(self._fd)
+        self._inotify.close()
 
-    def _changed(self, events: bytes) -> set[str]:
-        changed, at = set(), 0
-        while at < len(events):
-            *_, length = _EVENT.unpack_from(events, at)
-            at += _EVENT.size
-            name = events[at : at + length].rstrip(b"\0").decode()
-            at += length
-            if name in self._names:
-                changed.add(self._names[name])
-        return changed
+    def _changed(self) -> set[str]:
+        changes = self._inotify.read()
+        if any(change.lost for change in changes):
+            return set(self._names.values())
+        names = {change.name.decode("utf-8", "replace") for change in changes}
+        return {self._names[name] for name in names & self._names.keys()}
 
     def _show(self, service: str) -> None:
         assert self._terminal is not None

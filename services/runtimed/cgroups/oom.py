@@ -7,50 +7,37 @@ descriptor with version 1, and a watch of the one descriptor that all share with
 """
 
 import asyncio
-import contextlib
-import ctypes
 import os
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from runtimed.cgroups.usage import table
 from runtimed.host.facts import CgroupTree
-from sampan.sys.libc import LIBC, check
+from sampan.sys.inotify import MODIFY, FileWatches, Watch
 
 _CONTROL: Final = "memory.oom_control"
 _EVENTS: Final = "memory.events"
-_IN_MODIFY: Final = 0x2
-_EVENT: Final = struct.Struct("iIII")  # struct inotify_event, which has no name where a file is watched
-_READ_BYTES: Final = 64 << 10
 
 # Called in the event loop with how often the cgroup was out of memory, as far as the kernel tells that beside kills.
 Notify = Callable[[int], None]
 
 
-class OomWatch(Protocol):
-    """One cgroup that is watched."""
-
-    def close(self) -> None:
-        """Watch no more; safe to repeat."""
-
-
 class OomNotices:
     """The memory controller's notices, by cgroup path (``/sampan/<id>``). For one event loop."""
 
-    def __init__(self, trees: Sequence[CgroupTree]) -> None:
+    def __init__(self, trees: Sequence[CgroupTree], watches: FileWatches) -> None:
         tree = next((tree for tree in trees if "memory" in tree.controllers), None)
         self._root = str(tree.path) if tree else ""
         self._version = tree.version if tree else 0
-        self._files = _WatchedFiles()
+        self._watches = watches
 
     def kills(self, path: str) -> int:
         """Return how many processes the kernel has killed in the cgroup; 0 if it is gone."""
         name = _EVENTS if self._version == 2 else _CONTROL
         return table(f"{self._root}{path}/{name}").get("oom_kill", 0) if self._root else 0
 
-    def watch(self, path: str, notify: Notify) -> OomWatch:
+    def watch(self, path: str, notify: Notify) -> Watch:
         """Begin to watch. What happened before is not notified.
 
         Raises:
@@ -59,11 +46,9 @@ class OomNotices:
         if not self._root:
             return _Never()
         directory = Path(self._root + path)
-        return self._files.watch(directory / _EVENTS, notify) if self._version == 2 else _Eventfd(directory, notify)
-
-    def close(self) -> None:
-        """Let go of what is shared; watches are to be closed before."""
-        self._files.close()
+        if self._version == 2:  # the count in its file says all that there is to notify
+            return self._watches.watch(directory / _EVENTS, MODIFY, lambda: notify(0))
+        return _Eventfd(directory, notify)
 
 
 class _Never:
@@ -111,50 +96,3 @@ class _Eventfd:
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
-
-
-class _WatchedFiles:
-    """Files of version 2, watched through one inotify descriptor that is made with the first."""
-
-    def __init__(self) -> None:
-        self._fd = -1
-        self._notified: dict[int, Notify] = {}
-
-    def watch(self, file: Path, notify: Notify) -> "_WatchedFile":
-        if self._fd < 0:
-            self._fd = check(LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
-            asyncio.get_running_loop().add_reader(self._fd, self._read)
-        watch = check(LIBC.inotify_add_watch(self._fd, os.fsencode(file), ctypes.c_uint32(_IN_MODIFY)), str(file))
-        self._notified[watch] = notify
-        return _WatchedFile(self, watch)
-
-    def _read(self) -> None:
-        try:
-            content = os.read(self._fd, _READ_BYTES)
-        except BlockingIOError:
-            return
-        changed = {watch for watch, mask, _, _ in _EVENT.iter_unpack(content) if mask & _IN_MODIFY}
-        for watch in changed & self._notified.keys():
-            self._notified[watch](0)
-
-    def forget(self, watch: int) -> None:
-        if self._notified.pop(watch, None) is not None and self._fd >= 0:
-            LIBC.inotify_rm_watch(self._fd, watch)  # gone already with the file, if the cgroup is
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it its readers
-                asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-
-
-class _WatchedFile:
-    """A cgroup of version 2: the count in its file says all that there is to notify."""
-
-    def __init__(self, files: _WatchedFiles, watch: int) -> None:
-        self._files = files
-        self._watch = watch
-
-    def close(self) -> None:
-        self._files.forget(self._watch)

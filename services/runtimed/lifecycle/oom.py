@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.cgroups.oom import OomNotices, OomWatch
+from runtimed.cgroups.oom import OomNotices
 from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import Paths
 from runtimed.events import Events
 from sampan.log import log
+from sampan.sys.inotify import Watch
 
 # When to look whether a notice was of a kill, until it was: the kernel notifies, chooses, kills, counts. Most often it
 # has done all that before we hear of it; and where another process was ending already, it kills none.
@@ -30,7 +31,7 @@ class _Run:
     """One run of a container."""
 
     told: int
-    watch: OomWatch | None = None
+    watch: Watch | None = None
     look: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -74,7 +75,6 @@ class OomKills:
         for run in self._runs.values():
             run.close()
         self._runs.clear()
-        self._notices.close()
 
     def _forget(self, entry: Entry) -> _Run | None:
         run = self._runs.pop(entry.id, None)

@@ -2,69 +2,27 @@
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from runtimed.logs.files import LogFiles
 from runtimed.logs.formats import Format
 from sampan.resource.streams import LogEntry, LogQuery
-from sampan.sys.libc import LIBC, check
-
-IN_MODIFY: Final = 0x2
-IN_MOVED_TO: Final = 0x80
-IN_CREATE: Final = 0x100
-_IN_NONBLOCK: Final = os.O_NONBLOCK
-_IN_CLOEXEC: Final = os.O_CLOEXEC
-_EVENTS_BYTES: Final = 64 << 10
-
-
-class Watch:
-    """Tells when something in a directory changes. Which of it did is for the caller to look up."""
-
-    def __init__(self, directory: Path) -> None:
-        """Begin to watch. Raises OSError: there is no such directory, or the user's watches are used up."""
-        self._fd = check(LIBC.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC), "inotify")
-        try:
-            mask = ctypes.c_uint32(IN_MODIFY | IN_MOVED_TO | IN_CREATE)
-            check(LIBC.inotify_add_watch(self._fd, os.fsencode(directory), mask), str(directory))
-        except OSError:
-            os.close(self._fd)
-            raise
-        self._changed = asyncio.Event()
-        asyncio.get_running_loop().add_reader(self._fd, self._read)
-
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set at each change; clear it before looking at the file, so that none is missed."""
-        return self._changed
-
-    def _read(self) -> None:
-        try:
-            os.read(self._fd, _EVENTS_BYTES)
-        except BlockingIOError:
-            return
-        self._changed.set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        asyncio.get_running_loop().remove_reader(self._fd)
-        os.close(self._fd)
-
+from sampan.sys.inotify import CREATE, MODIFY, MOVED_TO, FileWatches
 
 _SECOND_NS: Final = 1_000_000_000
+
+# What becomes of the files of a log: written to, begun, put in another's place.
+WRITTEN: Final = MODIFY | MOVED_TO | CREATE
 
 # Has what was written so far put where it can be read.
 Settle = Callable[[], Awaitable[None]]
 
 
 async def read_log(
-    path: Path, form: Format, query: LogQuery, ended: asyncio.Event, settle: Settle
+    path: Path, form: Format, query: LogQuery, ended: asyncio.Event, settle: Settle, watches: FileWatches
 ) -> AsyncIterator[list[LogEntry]]:
     """Yield the wanted entries of the log at ``path`` in order, in batches.
 
@@ -79,10 +37,11 @@ async def read_log(
                 yield batch
             return
         await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
-        with Watch(path.parent) as watch:
-            waker = asyncio.create_task(_wake(watch.changed, ended), name="end of followed log")
+        changed = asyncio.Event()
+        with contextlib.closing(watches.watch(path.parent, WRITTEN, changed.set)):
+            waker = asyncio.create_task(_wake(changed, ended), name="end of followed log")
             try:
-                async for batch in _follow(log, query, watch.changed, ended, settle):
+                async for batch in _follow(log, query, changed, ended, settle):
                     yield batch
             finally:
                 waker.cancel()

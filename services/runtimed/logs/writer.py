@@ -10,7 +10,6 @@ written before is where it belongs; ``release`` when its process has ended and c
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -27,7 +26,7 @@ from runtimed.logs.drivers.driver import Shipping
 from runtimed.logs.shipping import Shipper
 from runtimed.logs.sinks import FilePlan, FileSink
 from runtimed.logs.spool import Cursor, Reclaim, runs
-from sampan.sys.libc import LIBC, check
+from sampan.sys.inotify import CREATE, MODIFY, Inotify
 from sampan.sys.memory import trim
 
 # How much of a container's output may wait. Then the container waits as well, or if it must not, the oldest goes.
@@ -39,10 +38,8 @@ _PAUSE_S: Final = 0.05
 # Nobody waits for a log, as a rule: whoever has the processor to share with it goes first.
 _CALM_NICENESS: Final = 10
 _RETRY_S: Final = 1.0  # what could not be written, above all because a disk was full
-_IN_MODIFY_CREATE: Final = 0x2 | 0x100
 # After so many looks at output the heap is as large as it gets. What is kept of it is given back once all is done.
 _LOOKS_PER_TRIM: Final = 16
-_EVENT: Final = 16  # the size of an inotify event without its name
 
 
 class Kept:
@@ -226,7 +223,7 @@ class Writer:
         self._kept: dict[str, Kept] = {}
         self._watches: dict[int, str] = {}
         self._unwatched: set[str] = set()
-        self._inotify = check(LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+        self._inotify = Inotify()
         self._input = b""
         self._priority = Priority()
         self._looks = 0
@@ -248,7 +245,7 @@ class Writer:
                 # conmon's every write is an event: who is about to look again does not need to hear of them.
                 poll = told if timeout_ms is not None and timeout_ms <= _PAUSE_S * 1000 else everything
                 ready = {fd for fd, _ in poll.poll(timeout_ms)}
-                if self._inotify in ready or poll is told:
+                if self._inotify.fileno() in ready or poll is told:
                     self._events()
                 if self._noted in ready:
                     os.eventfd_read(self._noted)
@@ -279,18 +276,11 @@ class Writer:
         return max(0.0, kept.looked_at + _PAUSE_S - now)
 
     def _events(self) -> None:
-        try:
-            data = os.read(self._inotify, 65536)
-        except BlockingIOError:
-            return
-        place = 0
-        while place < len(data):
-            watch = int.from_bytes(data[place : place + 4], sys.byteorder, signed=True)
-            place += _EVENT + int.from_bytes(data[place + 12 : place + 16], sys.byteorder)
-            if watch < 0:  # events were lost
+        for change in self._inotify.read():
+            if change.lost:
                 for kept in self._kept.values():
                     kept.dirty = True
-            elif (found := self._kept.get(self._watches.get(watch, ""))) is not None:
+            elif (found := self._kept.get(self._watches.get(change.watch, ""))) is not None:
                 found.dirty = True
 
     def _messages(self) -> bool:
@@ -333,17 +323,15 @@ class Writer:
                 self._tell.send({"dropped": name})
 
     def _watch(self, kept: Kept) -> None:
-        mask = ctypes.c_uint32(_IN_MODIFY_CREATE)
-        watch = LIBC.inotify_add_watch(self._inotify, os.fsencode(kept.spool), mask)
-        if watch < 0:  # the user's watches are used up
+        try:
+            self._watches[self._inotify.add(kept.spool, MODIFY | CREATE)] = kept.id
+        except OSError:  # the user's watches are used up
             self._unwatched.add(kept.id)
-        else:
-            self._watches[watch] = kept.id
 
     def _forget(self, kept: Kept) -> None:
         for watch, name in tuple(self._watches.items()):
             if name == kept.id:
-                LIBC.inotify_rm_watch(self._inotify, watch)
+                self._inotify.remove(watch)
                 del self._watches[watch]
         self._unwatched.discard(kept.id)
         del self._kept[kept.id]

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Protocol
 
-from runtimed.cgroups.oom import Notify, OomWatch
+from runtimed.cgroups.oom import Notify
 from runtimed.host.facts import CgroupTree
+from sampan.sys.inotify import Watch
 
 
 class Notices(Protocol):
@@ -13,7 +14,7 @@ class Notices(Protocol):
     def kills(self, path: str) -> int:
         """Return how many processes the kernel has killed in the cgroup; 0 if it is gone."""
 
-    def watch(self, path: str, notify: Notify) -> OomWatch:
+    def watch(self, path: str, notify: Notify) -> Watch:
         """Begin to watch. Raises OSError if there is no such cgroup."""
 
 
@@ -23,7 +24,7 @@ class MemoryWatch:
     def __init__(self, notices: Notices, path: str) -> None:
         self._notices = notices
         self._path = path
-        self._watch: OomWatch | None = None
+        self._watch: Watch | None = None
         self._told = False
 
     def begin(self) -> None:

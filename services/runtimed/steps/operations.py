@@ -22,7 +22,6 @@ from runtimed.metrics import Metrics
 from runtimed.protocol import Bundles, ExecProcess, Networking
 from runtimed.steps.leftovers import remove_bundle, unmount_sources
 from runtimed.steps.memory import MemoryEvents
-from runtimed.steps.notes import DirectoryNotes
 from runtimed.steps.paths import StepPaths
 from runtimed.steps.process import RuntimeProcess
 from runtimed.steps.snapshots import Mounted, MountedSnapshots
@@ -33,6 +32,7 @@ from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, S
 from sampan.cancellation import to_the_end
 from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, StartError, UnavailableError
 from sampan.resource.container import Container
+from sampan.sys.inotify import FileWatches
 
 _STOPPING: Final = "the engine stops, and steps of builds stop with it: build again when it is back"
 
@@ -85,6 +85,7 @@ class Steps:
         environ: Mapping[str, str],
         cgroup_parent: str,
         stopping: asyncio.Event,
+        watches: FileWatches,
     ) -> None:
         """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``choose_runtime`` raises if none works."""
         self._parts = parts
@@ -93,7 +94,7 @@ class Steps:
         self._environ = environ
         self._cgroup_parent = cgroup_parent
         self._stopping = stopping
-        self._notes = DirectoryNotes()
+        self._watches = watches
         self._running: dict[str, _Step] = {}
 
     async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
@@ -140,7 +141,7 @@ class Steps:
             process = step.process = RuntimeProcess(step.paths, runtime, self._environ, inside)
             watch = await asyncio.to_thread(self._parts.memory.prepare, step.container.cgroup_path)
             watch.begin()
-            process.start(step.spec.process, self._notes)
+            process.start(step.spec.process, self._watches)
             step.feeder = asyncio.create_task(
                 process.feed(input, step.spec.process), name=f"input of step {step.spec.id}"
             )
@@ -242,7 +243,7 @@ class Steps:
             await kill_at_work_on(step.paths.bundle)
             await step.process.end()
         if step.process is not None:
-            step.process.close(self._notes)
+            step.process.close()
         if step.host is not None:  # all else is the other step's
             await asyncio.to_thread(remove_bundle, step.paths, self._parts.mounter)
             return
@@ -260,10 +261,6 @@ class Steps:
     def _clear_mounts(self, step: _Step) -> None:
         self._parts.orphans.kill(step.container.cgroup_path)
         unmount_sources(step.paths, self._parts.mounter)
-
-    def close(self) -> None:
-        """Let go of what all steps share."""
-        self._notes.close()
 
 
 def _make_bundle(step: _Step) -> None:

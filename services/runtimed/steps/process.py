@@ -19,7 +19,6 @@ from typing import Final
 from runtimed.conmon.conmon import CONTAINER_UMASK, RuntimeCommand, runtime_environ
 from runtimed.conmon.running import last_error
 from runtimed.oci.errors import step_error
-from runtimed.steps.notes import DirectoryNotes
 from runtimed.steps.paths import StepPaths
 from sampan.build.step import StepInput, StepProcess, StepSignal, StepStarted
 from sampan.errors import (
@@ -32,6 +31,7 @@ from sampan.errors import (
 )
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import Frame, Stream
+from sampan.sys.inotify import CLOSE_WRITE, MOVED_TO, FileWatches, Watch
 
 # What is read at once: not all that a pipe holds, so that the process goes on while we pass it on.
 _READ_BYTES: Final = 128 << 10
@@ -60,6 +60,7 @@ class RuntimeProcess:
         self._environ = runtime_environ(environ)
         self._command = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: Watch | None = None  # of its directory
         self._runtime_pidfd = -1
         self._first_pidfd = -1  # of the step's first process
         self._outputs: dict[int, Stream] = {}
@@ -82,11 +83,12 @@ class RuntimeProcess:
         assert self._process is not None
         return self._process.returncode
 
-    def start(self, process: StepProcess, notes: DirectoryNotes) -> None:
+    def start(self, process: StepProcess, watches: FileWatches) -> None:
         """Start the runtime on the bundle. Raises StartError."""
         self._command = process.args[0]
         self._terminal = process.tty
-        notes.watch(self._paths.bundle, self._look)
+        # The runtime writes its files there, or moves them there once they are whole.
+        self._watch = watches.watch(self._paths.bundle, CLOSE_WRITE | MOVED_TO, self._look)
         theirs = self._make_terminal(process) if process.tty else self._make_pipes(process)
         try:
             self._process = self._spawn(*theirs)
@@ -339,9 +341,10 @@ class RuntimeProcess:
             self._process.kill()
             await self._ended.wait()
 
-    def close(self, notes: DirectoryNotes) -> None:
+    def close(self) -> None:
         """Let go of everything."""
-        notes.forget(self._paths.bundle)
+        if self._watch is not None:
+            self._watch.close()
         if self._process is not None and not self._ended.is_set():
             asyncio.get_running_loop().remove_reader(self._runtime_pidfd)
         for descriptor in {*self._outputs, self._input, self._runtime_pidfd, self._first_pidfd} - {-1}:

@@ -14,7 +14,7 @@ from runtimed.containers.paths import Paths
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background, done_before
 from runtimed.logs.plans import is_readable, log_files
-from runtimed.logs.reader import Watch, read_log
+from runtimed.logs.reader import WRITTEN, read_log
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Session
 from sampan.docker.options.logs import CRI
@@ -22,6 +22,7 @@ from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, Un
 from sampan.resource.container import Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import AttachOptions, Frame, Input, LogEntry, LogQuery, Stream
+from sampan.sys.inotify import FileWatches
 
 # For conmon to open a log anew; it takes a millisecond.
 _REOPENED_S: Final = 5.0
@@ -53,12 +54,14 @@ class Streams:
         background: Background,
         stopping: asyncio.Event,
         settle_log: Callable[[str], Awaitable[None]],
+        watches: FileWatches,
     ) -> None:
         self._paths = paths
         self._events = events
         self._background = background
         self._stopping = stopping
         self._settle_log = settle_log
+        self._watches = watches
 
     def attach(self, entry: Entry, options: AttachOptions) -> Attachment:
         """Put a client in place: from here on it misses no output, whether the container runs already or starts later.
@@ -143,7 +146,7 @@ class Streams:
 
     def _read(self, entry: Entry, query: LogQuery, ended: asyncio.Event) -> AsyncIterator[list[LogEntry]]:
         path, form = log_files(entry.container, self._paths.container(entry.id))
-        return read_log(path, form, query, ended, lambda: self._settle_log(entry.id))
+        return read_log(path, form, query, ended, lambda: self._settle_log(entry.id), self._watches)
 
     def leave(self, attachment: Attachment) -> None:
         """Let go of the container. Safe to repeat."""
@@ -195,11 +198,12 @@ class Streams:
         if entry.status not in UP:
             raise ConflictError(f"container {entry.id} is not running")
         path = Path(entry.container.spec.log.options["path"])
+        changed = asyncio.Event()
         try:
-            watch = Watch(path.parent)
+            watch = self._watches.watch(path.parent, WRITTEN, changed.set)
         except OSError as error:
             raise NotFoundError(f"log directory {path.parent} of container {entry.id}: {error.strerror}") from error
-        with watch:
+        with contextlib.closing(watch):
             before = await asyncio.to_thread(_file_at, path)
             await asyncio.to_thread(_check_place, path)
             try:
@@ -207,8 +211,8 @@ class Streams:
                 async with asyncio.timeout(_REOPENED_S):
                     # conmon makes another file and puts it where the one was that is there, if there is one.
                     while await asyncio.to_thread(_file_at, path) in (None, before):
-                        await watch.changed.wait()
-                        watch.changed.clear()
+                        await changed.wait()
+                        changed.clear()
             except TimeoutError:
                 raise UnavailableError(f"the log of container {entry.id} was not opened anew: {path}") from None
             except OSError:  # it has just ended

@@ -13,6 +13,7 @@ from runtimed.cgroups.oom import OomNotices
 from runtimed.host.facts import cgroup_trees
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import events_pb2, spec_pb2
+from sampan.sys.inotify import FileWatches
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
 
 pytestmark = [
@@ -79,7 +80,7 @@ def eventfds(runtimed: Runtimed) -> int:
 
 async def kills(runtimed: Runtimed, container_id: str) -> list[str]:
     """Return what is to be told: what the kernel has counted, which may be more than the greedy processes."""
-    notices = OomNotices(cgroup_trees())
+    notices = OomNotices(cgroup_trees(), FileWatches())
     return ["oom"] * notices.kills((await runtimed.get(container_id)).cgroup_path)
 
 

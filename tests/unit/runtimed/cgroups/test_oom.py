@@ -8,6 +8,7 @@ import pytest
 
 from runtimed.cgroups.oom import OomNotices
 from runtimed.host.facts import CgroupTree
+from sampan.sys.inotify import FileWatches
 
 
 def hybrid(root: Path, version: int) -> tuple[CgroupTree, ...]:
@@ -37,50 +38,51 @@ def test_kills_are_counted_in_the_tree_that_has_the_memory_controller(
     tmp_path: Path, version: int, file: str, content: str
 ) -> None:
     group(tmp_path, version, file, content)
-    notices = OomNotices(hybrid(tmp_path, version))
+    notices = OomNotices(hybrid(tmp_path, version), FileWatches())
     assert notices.kills("/sampan/x") == 3
     assert notices.kills("/sampan/gone") == 0
 
 
 async def test_a_host_without_the_memory_controller_notifies_nothing() -> None:
-    notices = OomNotices((CgroupTree(Path("/nonexistent"), 2, frozenset(("pids",))),))
+    notices = OomNotices((CgroupTree(Path("/nonexistent"), 2, frozenset(("pids",))),), FileWatches())
     assert notices.kills("/sampan/x") == 0
     notices.watch("/sampan/x", lambda _: None).close()
-    notices.close()
 
 
 @pytest.mark.parametrize("version", [1, 2])
 async def test_a_cgroup_that_is_gone_is_an_error_and_leaves_no_descriptor(tmp_path: Path, version: int) -> None:
-    notices = OomNotices(hybrid(tmp_path, version))
+    watches = FileWatches()
+    notices = OomNotices(hybrid(tmp_path, version), watches)
     before = descriptors()
     with pytest.raises(FileNotFoundError):
         notices.watch("/sampan/x", lambda _: None)
-    notices.close()
+    watches.close()
     assert descriptors() == before
 
 
 async def test_many_cgroups_of_version_2_share_a_descriptor_and_are_told_apart(tmp_path: Path) -> None:
     tree = CgroupTree(tmp_path, 2, frozenset(("memory",)))
-    notices, told, came = OomNotices((tree,)), [], asyncio.Event()
+    watches, told, came = FileWatches(), [], asyncio.Event()
+    notices = OomNotices((tree,), watches)
 
     def notify(name: str) -> None:
         told.append(name)
         came.set()
 
     before = descriptors()
-    watches = []
+    groups = []
     for number in range(50):
         (tmp_path / f"{number}").mkdir()
         (tmp_path / f"{number}/memory.events").write_text("oom_kill 0\n")
-        watches.append(notices.watch(f"/{number}", lambda _, name=f"{number}": notify(name)))  # type: ignore[misc]
+        groups.append(notices.watch(f"/{number}", lambda _, name=f"{number}": notify(name)))  # type: ignore[misc]
     assert descriptors() == before + 1
-    watches[8].close()
+    groups[8].close()
     for number in (8, 7):
         with (tmp_path / f"{number}/memory.events").open("r+") as file:
             file.write("oom_kill 1\n")
     await came.wait()
     assert told == ["7"]
-    for watch in watches:
+    for watch in groups:
         watch.close()  # twice for one of them
-    notices.close()
+    watches.close()
     assert descriptors() == before

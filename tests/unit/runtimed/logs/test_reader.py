@@ -1,5 +1,7 @@
 import asyncio
 import gzip
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from runtimed.logs.formats import JsonLines
 from runtimed.logs.reader import read_log
 from runtimed.logs.rotation import files_of
 from sampan.resource.streams import LogEntry, LogQuery
+from sampan.sys.inotify import FileWatches
 
 
 def line(number: int, stream: str = "stdout") -> bytes:
@@ -27,7 +30,12 @@ BEGIN_NS = 1_795_492_800_000_000_000
 
 
 async def collect(path: Path, query: LogQuery, ended: asyncio.Event) -> list[LogEntry]:
-    return [entry async for batch in read_log(path, JsonLines(), query, ended, settled) for entry in batch]
+    with closing(FileWatches()) as watches:
+        return await read(path, query, ended, watches)
+
+
+async def read(path: Path, query: LogQuery, ended: asyncio.Event, watches: FileWatches) -> list[LogEntry]:
+    return [entry async for batch in read_log(path, JsonLines(), query, ended, settled, watches) for entry in batch]
 
 
 def numbers(entries: list[LogEntry]) -> list[int]:
@@ -62,6 +70,22 @@ async def test_following_sees_what_is_written_and_ends_after_the_last_line(tmp_p
         log.write(line(3))
     ended.set()
     assert numbers(await asyncio.wait_for(following, 2)) == [1, 2, 3]
+
+
+async def test_more_followers_than_a_user_may_have_descriptors_of_watches(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line(1))
+    before = len(os.listdir("/proc/self/fd"))
+    with closing(FileWatches()) as watches:
+        ends = [asyncio.Event() for _ in range(300)]
+        following = [asyncio.create_task(read(path, LogQuery(follow=True), ended, watches)) for ended in ends]
+        await asyncio.sleep(0.1)
+        with path.open("ab") as log:
+            log.write(line(2))
+        for ended in ends:
+            ended.set()
+        assert [numbers(each) for each in await asyncio.gather(*following)] == [[1, 2]] * 300
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_following_goes_on_in_the_file_that_takes_its_place(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[StepsMachine]:
     made = StepsMachine(tmp_path, "root")
     yield made
     assert made.left() == []
-    made.steps.close()
+    made.watches.close()
 
 
 class TestSteps(StepsContract):
