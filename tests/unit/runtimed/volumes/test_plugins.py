@@ -41,12 +41,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def made(tmp_path: Path, store: Store, events: list[tuple[str, str]] | None = None) -> LocalVolumes:
+# Long enough for a plugin of these tests on a busy machine, and not too long for one that never answers.
+IMPATIENT = Deadlines(answer_s=3, look_s=3)
+
+
+def made(
+    tmp_path: Path, store: Store, events: list[tuple[str, str]] | None = None, deadlines: Deadlines | None = None
+) -> LocalVolumes:
     def publish(type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         if events is not None:
             events.append((action, attributes["driver"]))
 
-    plugins = Plugins(tmp_path / "p", (tmp_path / "s",), Deadlines(answer_s=0.8, look_s=0.8))
+    plugins = Plugins(tmp_path / "p", (tmp_path / "s",), deadlines or Deadlines(answer_s=60, look_s=60))
     return LocalVolumes(tmp_path / "volumes", VolumeStore(store), publish, Background(), SetAside(), plugins)
 
 
@@ -114,7 +120,7 @@ async def test_each_mount_of_a_container_is_told_once_and_undone_once(
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ("hang", r"volume plugin depot: VolumeDriver.Mount has not answered within 0.8 s"),
+        ("hang", r"volume plugin depot: VolumeDriver.Mount has not answered within 3 s"),
         (b"no json", "volume plugin depot: VolumeDriver.Mount answers with something that is no JSON object"),
         (b"{}", "VolumeDriver.Mount answers with no absolute path: None"),
         (b'{"Mountpoint": "over/there"}', "answers with no absolute path: 'over/there'"),
@@ -125,8 +131,10 @@ async def test_each_mount_of_a_container_is_told_once_and_undone_once(
     ],
 )
 async def test_a_plugin_that_hangs_or_lies_is_named(
-    volumes: LocalVolumes, plugin: VolumePlugin, root: Path, bad: bytes | str, words: str
+    tmp_path: Path, store: Store, plugin: VolumePlugin, root: Path, bad: bytes | str, words: str
 ) -> None:
+    volumes = made(tmp_path, store, deadlines=IMPATIENT)
+    await volumes.recover()
     web = await container(volumes)
     plugin.bad["VolumeDriver.Mount"] = bad
     with pytest.raises(StartError, match=f"error while mounting volume 'goods': .*{words}"):
@@ -137,8 +145,10 @@ async def test_a_plugin_that_hangs_or_lies_is_named(
 
 
 async def test_one_that_does_not_say_what_it_is_keeps_nobody_from_the_rest(
-    volumes: LocalVolumes, plugin: VolumePlugin, tmp_path: Path
+    tmp_path: Path, store: Store, plugin: VolumePlugin
 ) -> None:
+    volumes = made(tmp_path, store, deadlines=IMPATIENT)
+    await volumes.recover()
     with volume_plugin(tmp_path / "p", "mute", tmp_path / "mute") as mute:
         mute.bad["Plugin.Activate"] = "hang"
         await volumes.create(VolumeRequest("mine"))
