@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from dockerapi import networks, volumes
+from dockerapi.admission import Admission
 from dockerapi.backend import Backend
 from dockerapi.build import builds, tunnels
 from dockerapi.build.underway import Underway
 from dockerapi.container import containers, execs, files, logs, stats, streams
-from dockerapi.front import Front
 from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.routing import Route
@@ -147,13 +147,13 @@ async def build(service: Service[ApiConfig]) -> None:
     metrics = ApiMetrics(service.metrics)
     service.pages.update(joined_metrics.pages(service.layout, NAME))
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
-    front = _make_front(service)
-    service.stack.push_async_callback(front.close)
+    admission = _make_admission(service)
+    service.stack.push_async_callback(admission.close)
     shown = EVERYONE if config.show_pods else ""
-    gate = Gate(service.layout, front.trail)
+    gate = Gate(service.layout, admission.trail)
     gate.keep()
     backend = Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway(), gate, shown)
-    api = DockerApi(backend, ROUTES, service.rest.used, front)
+    api = DockerApi(backend, ROUTES, service.rest.used, admission)
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)
@@ -161,7 +161,7 @@ async def build(service: Service[ApiConfig]) -> None:
         await _open_entrances(service, wanted, api)
 
 
-def _make_front(service: Service[ApiConfig]) -> Front:
+def _make_admission(service: Service[ApiConfig]) -> Admission:
     config = service.config
     if config.audit_on_failure not in ("refuse", "continue"):
         raise InvalidArgumentError(f"audit_on_failure: {config.audit_on_failure!r} is neither refuse nor continue")
@@ -185,7 +185,7 @@ def _make_front(service: Service[ApiConfig]) -> Front:
         from dockerapi.rights.plugins import AuthorizationPlugin
 
         plugins = [AuthorizationPlugin(name, config.authorization_timeout_s) for name in config.authorization_plugins]
-    return Front(trail, plugins)
+    return Admission(trail, plugins)
 
 
 async def _open_entrances(service: Service[ApiConfig], wanted: list[Wanted], api: DockerApi) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
+from dockerapi.admission import Admission
 from dockerapi.backend import Backend
-from dockerapi.front import Front
 from dockerapi.http import versions
 from dockerapi.http.call import HEADERS, Call, reply
 from dockerapi.http.connection import ApiServer, Connection, Entrance
@@ -41,10 +41,10 @@ class DockerApi:
         backend: Backend,
         routes: Iterable[Route],
         used: Callable[[], None] = lambda: None,
-        front: Front | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """``used`` is called as a request begins and ends; ``front`` is who lets calls in."""
-        self._front = front or Front()
+        """``used`` is called as a request begins and ends; ``admission`` is who lets calls in."""
+        self._admission = admission or Admission()
         self._backend = backend
         self._used = used
         self._router = Router(routes)
@@ -93,8 +93,8 @@ class DockerApi:
             if not route.alone:
                 await self._backend.engine.reach(_RESTART_S)
             call = Call(request, self._backend, version, args)
-            call = await self._front.admit(call, route)
-            response = await self._front.release(call, route, await self._run(route, call))
+            call = await self._admission.admit(call, route)
+            response = await self._admission.release(call, route, await self._run(route, call))
         except ConnectionError:
             response = Finished(_CLIENT_CLOSED_REQUEST)
         except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer
@@ -103,7 +103,7 @@ class DockerApi:
         Connection.of(request).speak_http()
         code = response.status
         seconds = time.monotonic() - begin
-        self._front.ended(request, call, route, response, failure, seconds)
+        self._admission.ended(request, call, route, response, failure, seconds)
         name, method = (route.path, route.method) if route else ("unknown", "unknown")
         timed = route is not None and not route.follows
         self._backend.metrics.answered(method, name, code, seconds, timed=timed)

@@ -12,9 +12,9 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from dockerapi.admission import Admission
 from dockerapi.backend import Backend
 from dockerapi.build.underway import Underway
-from dockerapi.front import Front
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.server import DockerApi
 from dockerapi.main import ROUTES
@@ -86,18 +86,18 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(root: Path, front: Front | None = None, shown_owner: str = "") -> AsyncIterator[Api]:
+async def running_api(root: Path, admission: Admission | None = None, shown_owner: str = "") -> AsyncIterator[Api]:
     """Serve everything below ``root``, whose path must be short enough for sockets."""
     layout = Layout(root / "d", root / "r")
     async with fake_engine(layout) as fake, Engine.connect(layout) as engine:
         hangups = HangupWatch(asyncio.get_running_loop())
         registry = CollectorRegistry()
         engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
-        gate = Gate(layout, front.trail if front is not None else None)
+        gate = Gate(layout, admission.trail if admission is not None else None)
         backend = Backend(
             engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway(), gate, shown_owner
         )
-        server = DockerApi(backend, ROUTES, front=front)
+        server = DockerApi(backend, ROUTES, admission=admission)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
         try:

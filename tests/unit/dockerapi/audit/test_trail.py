@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from dockerapi.admission import Admission
 from dockerapi.audit.redaction import redacted, redacted_text
 from dockerapi.audit.sinks import DatagramSink, FileSink, make_sink
 from dockerapi.audit.trail import AuditTrail
-from dockerapi.front import Front
 from sampan.errors import InvalidArgumentError
 from tests.unit.dockerapi.support import Api, head_of, read_head, running_api
 
@@ -44,7 +44,7 @@ class Lines:
 async def audited(sink: Lines, *, everything: bool = False, refuses: bool = True) -> AsyncIterator[Api]:
     with TemporaryDirectory(prefix="aud") as root:
         trail = AuditTrail(sink, everything=everything, refuses=refuses)
-        async with running_api(Path(root), Front(trail)) as api:
+        async with running_api(Path(root), Admission(trail)) as api:
             yield api
 
 

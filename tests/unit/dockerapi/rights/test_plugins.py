@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from dockerapi.front import Front
+from dockerapi.admission import Admission
 from dockerapi.rights.plugins import AuthorizationPlugin
 from sampan.errors import InvalidArgumentError
 from tests.unit.dockerapi.support import Api, head_of, running_api
@@ -53,7 +53,7 @@ async def guarded() -> AsyncIterator[tuple[Api, Plugin, Path]]:
         await web.UnixSite(runner, str(root / "door.sock")).start()
         asked = AuthorizationPlugin("door", 0.5, (root,), root)
         stack.push_async_callback(asked.close)
-        yield await stack.enter_async_context(running_api(root / "api", Front(plugins=[asked]))), plugin, root
+        yield await stack.enter_async_context(running_api(root / "api", Admission(plugins=[asked]))), plugin, root
 
 
 async def test_it_is_asked_about_requests_and_answers(guarded: tuple[Api, Plugin, Path]) -> None:

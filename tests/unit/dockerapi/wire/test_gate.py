@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from dockerapi.admission import Admission
 from dockerapi.audit.trail import AuditTrail
-from dockerapi.front import Front
 from dockerapi.http.connection import Entrance
 from dockerapi.listen.addresses import UnixAddress
 from dockerapi.listen.sockets import open_unix
@@ -114,7 +114,7 @@ async def test_each_call_is_on_record_with_its_object_and_what_came_of_it() -> N
     sink = Lines()
     with TemporaryDirectory(prefix="gat") as root:
         trail = AuditTrail(sink, everything=False, refuses=True)
-        async with running_api(Path(root), Front(trail)) as api:
+        async with running_api(Path(root), Admission(trail)) as api:
             container = api.fake.runtime.create("cat")
             async with through(api.socket) as engine:
                 await engine.containers.list(ALL)
@@ -136,7 +136,7 @@ async def test_nothing_is_done_that_cannot_be_written_down() -> None:
     sink = Lines()
     with TemporaryDirectory(prefix="gat") as root:
         trail = AuditTrail(sink, everything=False, refuses=True)
-        async with running_api(Path(root), Front(trail)) as api:
+        async with running_api(Path(root), Admission(trail)) as api:
             container = api.fake.runtime.create("cat")
             async with through(api.socket) as engine:
                 await engine.containers.start(container)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # few engines have either
     from dockerapi.rights.plugins import AuthorizationPlugin
 
 
-class Front:
+class Admission:
     """Lets calls in, once each, whatever their route."""
 
     def __init__(self, trail: "AuditTrail | None" = None, plugins: "Sequence[AuthorizationPlugin]" = ()) -> None:
