@@ -27,8 +27,8 @@ from sampan.check import Checker
 from sampan.errors import ConflictError, DatabaseDamagedError, SampanError
 from sampan.layout import Layout
 from sampan.log import log
+from sampan.metrics import exposition
 from sampan.service import config as configuration
-from sampan.service import exposition
 from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHandler
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify

@@ -29,8 +29,9 @@ from runtimed.logs import keeping, records, shipping, spool, writer
 from runtimed.stats import container_labels
 from sampan import limits, pattern
 from sampan.engine import listing
+from sampan.metrics import exposition
 from sampan.oci.manifest import MAX_CONFIG_BYTES
-from sampan.service import exposition, rest
+from sampan.service import rest
 from sampan.store import database, reserve
 from sampan.sys import closed
 from sampan.tar.entry import MAX_NAME_BYTES

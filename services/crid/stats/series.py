@@ -11,6 +11,7 @@ from typing import Final
 
 from crid.cni.kernel import Counters
 from crid.stats.usage import LOOPBACK, ContainerUse, PodUse
+from sampan.metrics.cadvisor import MEANINGS, is_counter
 from sampan.resource.stats import ContainerSample, SampleDetails
 
 _NS: Final = 1_000_000_000
@@ -63,33 +64,27 @@ class Family:
     """What a series is called, and where its values are."""
 
     name: str
-    help: str
     values: Callable[[Row], Values]
     labels: tuple[str, ...] = ()  # beyond ``LABELS``
 
-    @property
-    def is_counter(self) -> bool:
-        """Whether it only grows."""
-        return self.name.endswith("_total")
+
+def _plain(name: str, value: Callable[[Row], int]) -> Family:
+    return Family(name, lambda row: [((), value(row))])
 
 
-def _plain(name: str, help: str, value: Callable[[Row], int]) -> Family:
-    return Family(name, help, lambda row: [((), value(row))])
+def _labelled(name: str, label: str, content: str, value: Callable[[Row], int]) -> Family:
+    return Family(name, lambda row: [((content,), value(row))], (label,))
 
 
-def _labelled(name: str, help: str, label: str, content: str, value: Callable[[Row], int]) -> Family:
-    return Family(name, help, lambda row: [((content,), value(row))], (label,))
-
-
-def _traffic(name: str, help: str, operation: str, field: str) -> Family:
+def _traffic(name: str, operation: str, field: str) -> Family:
     def values(row: Row) -> Values:
         return [((io.device,), getattr(io, field)) for io in row.details.block_io if io.operation == operation]
 
-    return Family(name, help, values, ("device",))
+    return Family(name, values, ("device",))
 
 
-def _on_disk(name: str, help: str, value: Callable[[Row], int]) -> Family:
-    return Family(name, help, lambda row: [((row.filesystem.device,), value(row))], ("device",))
+def _on_disk(name: str, value: Callable[[Row], int]) -> Family:
+    return Family(name, lambda row: [((row.filesystem.device,), value(row))], ("device",))
 
 
 def _faults(row: Row) -> Values:
@@ -107,96 +102,86 @@ def _quota(row: Row) -> Values:
 
 
 CONTAINERS: Final = (
-    Family("container_blkio_device_usage_total", "Bytes to and from devices.", _blocks, ("device", "operation")),
-    _plain("container_cpu_cfs_periods_total", "Periods of the CPU quota.", lambda row: row.details.periods),
+    Family("container_blkio_device_usage_total", _blocks, ("device", "operation")),
+    _plain("container_cpu_cfs_periods_total", lambda row: row.details.periods),
     _plain(
         "container_cpu_cfs_throttled_periods_total",
-        "Periods in which the CPU quota was used up.",
         lambda row: row.details.throttled_periods,
     ),
     _plain(
         "container_cpu_cfs_throttled_seconds_total",
-        "Time spent waiting for CPU quota.",
         lambda row: row.details.throttled_ns // _NS,
     ),
-    _plain(
-        "container_cpu_system_seconds_total", "CPU time in the kernel.", lambda row: row.details.cpu_kernel_ns // _NS
-    ),
+    _plain("container_cpu_system_seconds_total", lambda row: row.details.cpu_kernel_ns // _NS),
     _labelled(
         "container_cpu_usage_seconds_total",
-        "CPU time used.",
         "cpu",
         "total",
         lambda row: row.sample.cpu_usage_ns // _NS,
     ),
-    _plain("container_cpu_user_seconds_total", "CPU time in user space.", lambda row: row.details.cpu_user_ns // _NS),
-    _plain("container_file_descriptors", "Open descriptors.", lambda row: row.details.file_descriptors),
-    _on_disk("container_fs_inodes_free", "Free inodes.", lambda row: row.filesystem.free_inodes),
-    _on_disk("container_fs_inodes_total", "Inodes.", lambda row: row.filesystem.inodes),
-    _on_disk("container_fs_limit_bytes", "Size of the file system.", lambda row: row.filesystem.size_bytes),
-    _traffic("container_fs_reads_bytes_total", "Bytes read.", "read", "bytes"),
-    _traffic("container_fs_reads_total", "Reads.", "read", "operations"),
-    _on_disk("container_fs_usage_bytes", "What the container has written.", lambda row: row.sample.layer_bytes),
-    _traffic("container_fs_writes_bytes_total", "Bytes written.", "write", "bytes"),
-    _traffic("container_fs_writes_total", "Writes.", "write", "operations"),
-    _plain("container_last_seen", "When the container was last seen.", lambda row: int(row.sample.read.timestamp())),
-    _plain("container_memory_cache", "Page cache.", lambda row: row.details.cache_bytes),
-    _plain("container_memory_failcnt", "How often the limit was hit.", lambda row: row.details.limit_hits),
-    Family("container_memory_failures_total", "Page faults.", _faults, ("failure_type", "scope")),
-    _plain("container_memory_kernel_usage", "Kernel memory.", lambda row: row.details.kernel_bytes),
-    _plain("container_memory_mapped_file", "Mapped files.", lambda row: row.details.mapped_bytes),
-    _plain("container_memory_max_usage_bytes", "Most memory so far.", lambda row: row.details.max_usage_bytes),
-    _plain("container_memory_rss", "Anonymous memory.", lambda row: row.sample.rss_bytes),
-    _plain("container_memory_swap", "Swap in use.", lambda row: row.sample.swap_usage_bytes),
-    _plain("container_memory_usage_bytes", "Memory in use.", lambda row: row.sample.memory_usage_bytes),
+    _plain("container_cpu_user_seconds_total", lambda row: row.details.cpu_user_ns // _NS),
+    _plain("container_file_descriptors", lambda row: row.details.file_descriptors),
+    _on_disk("container_fs_inodes_free", lambda row: row.filesystem.free_inodes),
+    _on_disk("container_fs_inodes_total", lambda row: row.filesystem.inodes),
+    _on_disk("container_fs_limit_bytes", lambda row: row.filesystem.size_bytes),
+    _traffic("container_fs_reads_bytes_total", "read", "bytes"),
+    _traffic("container_fs_reads_total", "read", "operations"),
+    _on_disk("container_fs_usage_bytes", lambda row: row.sample.layer_bytes),
+    _traffic("container_fs_writes_bytes_total", "write", "bytes"),
+    _traffic("container_fs_writes_total", "write", "operations"),
+    _plain("container_last_seen", lambda row: int(row.sample.read.timestamp())),
+    _plain("container_memory_cache", lambda row: row.details.cache_bytes),
+    _plain("container_memory_failcnt", lambda row: row.details.limit_hits),
+    Family("container_memory_failures_total", _faults, ("failure_type", "scope")),
+    _plain("container_memory_kernel_usage", lambda row: row.details.kernel_bytes),
+    _plain("container_memory_mapped_file", lambda row: row.details.mapped_bytes),
+    _plain("container_memory_max_usage_bytes", lambda row: row.details.max_usage_bytes),
+    _plain("container_memory_rss", lambda row: row.sample.rss_bytes),
+    _plain("container_memory_swap", lambda row: row.sample.swap_usage_bytes),
+    _plain("container_memory_usage_bytes", lambda row: row.sample.memory_usage_bytes),
     _plain(
         "container_memory_working_set_bytes",
-        "Memory in use without inactive page cache.",
         lambda row: row.sample.working_set_bytes,
     ),
-    _plain("container_oom_events_total", "Kills for want of memory.", lambda row: row.details.oom_kills),
-    _plain("container_processes", "Processes.", lambda row: row.details.processes),
-    _plain("container_sockets", "Open sockets.", lambda row: row.details.sockets),
+    _plain("container_oom_events_total", lambda row: row.details.oom_kills),
+    _plain("container_processes", lambda row: row.details.processes),
+    _plain("container_sockets", lambda row: row.details.sockets),
     _plain(
         "container_spec_cpu_period",
-        "Period of the CPU quota in microseconds.",
         lambda row: row.use.record.config.linux.resources.cpu_period or _PERIOD,
     ),
-    Family("container_spec_cpu_quota", "CPU quota in microseconds.", _quota),
+    Family("container_spec_cpu_quota", _quota),
     _plain(
         "container_spec_cpu_shares",
-        "CPU shares.",
         lambda row: row.use.record.config.linux.resources.cpu_shares or _SHARES,
     ),
-    _plain("container_spec_memory_limit_bytes", "Memory limit, 0 for none.", lambda row: row.sample.memory_limit_bytes),
-    _plain(
-        "container_spec_memory_swap_limit_bytes", "Swap limit, 0 for none.", lambda row: row.sample.swap_limit_bytes
-    ),
-    _plain("container_start_time_seconds", "When the container was started.", lambda row: row.started_ns // _NS),
-    _plain("container_threads", "Threads.", lambda row: row.sample.pids),
-    _plain("container_threads_max", "Limit of threads, 0 for none.", lambda row: row.details.pids_limit),
+    _plain("container_spec_memory_limit_bytes", lambda row: row.sample.memory_limit_bytes),
+    _plain("container_spec_memory_swap_limit_bytes", lambda row: row.sample.swap_limit_bytes),
+    _plain("container_start_time_seconds", lambda row: row.started_ns // _NS),
+    _plain("container_threads", lambda row: row.sample.pids),
+    _plain("container_threads_max", lambda row: row.details.pids_limit),
 )
 
 _Count = Callable[[Counters], int]
 
-PODS: Final[tuple[tuple[str, str, _Count], ...]] = (
-    ("container_network_receive_bytes_total", "Bytes received.", lambda each: each.received_bytes),
-    ("container_network_receive_errors_total", "Errors while receiving.", lambda each: each.received_errors),
-    ("container_network_receive_packets_dropped_total", "Received and dropped.", lambda each: each.received_dropped),
-    ("container_network_receive_packets_total", "Packets received.", lambda each: each.received_packets),
-    ("container_network_transmit_bytes_total", "Bytes sent.", lambda each: each.sent_bytes),
-    ("container_network_transmit_errors_total", "Errors while sending.", lambda each: each.sent_errors),
-    ("container_network_transmit_packets_dropped_total", "Dropped while sending.", lambda each: each.sent_dropped),
-    ("container_network_transmit_packets_total", "Packets sent.", lambda each: each.sent_packets),
+PODS: Final[tuple[tuple[str, _Count], ...]] = (
+    ("container_network_receive_bytes_total", lambda each: each.received_bytes),
+    ("container_network_receive_errors_total", lambda each: each.received_errors),
+    ("container_network_receive_packets_dropped_total", lambda each: each.received_dropped),
+    ("container_network_receive_packets_total", lambda each: each.received_packets),
+    ("container_network_transmit_bytes_total", lambda each: each.sent_bytes),
+    ("container_network_transmit_errors_total", lambda each: each.sent_errors),
+    ("container_network_transmit_packets_dropped_total", lambda each: each.sent_dropped),
+    ("container_network_transmit_packets_total", lambda each: each.sent_packets),
 )
 
 
 def descriptors() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield every series' name, meaning and labels."""
     for family in CONTAINERS:
-        yield family.name, family.help, (*LABELS, *family.labels)
-    for name, meaning, _ in PODS:
-        yield name, meaning, (*LABELS, "interface")
+        yield family.name, MEANINGS[family.name], (*LABELS, *family.labels)
+    for name, _ in PODS:
+        yield name, MEANINGS[name], (*LABELS, "interface")
 
 
 def of_pod(pod: PodUse) -> list[Metric]:
@@ -205,8 +190,8 @@ def of_pod(pod: PodUse) -> list[Metric]:
     parent = pod.sandbox.config.linux.cgroup_parent or f"/{pod.sandbox.id}"
     labels = ("", parent, "", pod.sandbox.id, said.namespace, said.name)
     return [
-        Metric(name, True, (*labels, each.interface), value(each))
-        for name, _, value in PODS
+        Metric(name, is_counter(name), (*labels, each.interface), value(each))
+        for name, value in PODS
         for each in pod.interfaces or ()
         if each.interface != LOOPBACK
     ]
@@ -224,7 +209,7 @@ def of_container(pod: PodUse, row: Row) -> list[Metric]:
         said.name,
     )
     return [
-        Metric(family.name, family.is_counter, (*labels, *extra), value)
+        Metric(family.name, is_counter(family.name), (*labels, *extra), value)
         for family in CONTAINERS
         for extra, value in family.values(row)
     ]

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Final
 
 from sampan.layout import Layout
-from sampan.service.exposition import METRICS_TYPE, Page
+from sampan.metrics.exposition import METRICS_TYPE, Page
 from sampan.services import ALL, STARTED
 
 _DEADLINE_S: Final = 5.0  # of each service, within Prometheus' usual ten

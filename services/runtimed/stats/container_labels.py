@@ -7,12 +7,11 @@ is left out is counted.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client.utils import floatToGoString
-
+from sampan.metrics.text import label_text
 from sampan.resource.container import Container
 
 # What cAdvisor's dashboards, compose's and Kubernetes' group by.
@@ -30,27 +29,6 @@ _MAX_PER_CONTAINER: Final = 64
 _MAX_LENGTH: Final = 256  # of a name, and of a value, in characters
 _MAX_IN_ALL: Final = 1 << 20  # characters of names and values of all containers
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_]")
-_SPECIAL: Final = re.compile(r'[\\"\n]')
-_ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
-
-
-def label_text(labels: Mapping[str, str]) -> str:
-    """Return labels as the exposition writes them between braces."""
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-
-
-def family_text(name: str, help: str, type: str, samples: Iterable[tuple[str, float]]) -> str:
-    """Return one family as the exposition writes it; a sample's labels are as ``label_text`` made them."""
-    lines = [f"# HELP {name} {help}\n# TYPE {name} {type}\n"]
-    lines += [
-        f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n"
-        for labels, value in samples
-    ]
-    return "".join(lines)
-
-
-def _number(value: float) -> str:
-    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the client's own is not typed
 
 
 def label_name(name: str) -> str:
@@ -117,7 +95,3 @@ class ContainerLabels:
 
 def _identity(container: Container) -> dict[str, str]:
     return {"id": container.cgroup_path, "image": container.spec.image, "name": container.name}
-
-
-def _escaped(value: str) -> str:
-    return _SPECIAL.sub(lambda match: _ESCAPES[match.group()], value) if _SPECIAL.search(value) else value

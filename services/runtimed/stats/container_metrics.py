@@ -14,10 +14,12 @@ from typing import Final
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import MemoryUsage, Usage, text
 from runtimed.host.facts import HostFacts
-from runtimed.stats.container_labels import ContainerLabels, LeftOut, family_text, label_text
+from runtimed.stats.container_labels import ContainerLabels, LeftOut
 from runtimed.stats.details import DeviceNames
 from runtimed.stats.machine_series import machine_families
 from runtimed.stats.sampling import Interface, read_interfaces
+from sampan.metrics.cadvisor import cadvisor_family
+from sampan.metrics.text import family_text, label_text
 from sampan.resource.container import Container, Status
 
 _S_PER_NS: Final = 1e-9
@@ -39,11 +41,9 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """A metric with one value per row. Names that Prometheus' own rules forbid a counter are gauges here."""
+    """A metric with one value per row."""
 
     name: str
-    help: str
-    type: str
     value: Value
     extra: str = ""  # a further label
 
@@ -51,123 +51,93 @@ class _Series:
 _PLAIN: Final = (
     _Series(
         "container_cpu_usage_seconds_total",
-        "CPU time used.",
-        "counter",
         lambda row: row.usage.cpu.usage_ns * _S_PER_NS,
         'cpu="total"',
     ),
     _Series(
         "container_cpu_user_seconds_total",
-        "CPU time used in user space.",
-        "counter",
         lambda row: row.usage.cpu.user_ns * _S_PER_NS,
     ),
     _Series(
         "container_cpu_system_seconds_total",
-        "CPU time used in the kernel.",
-        "counter",
         lambda row: row.usage.cpu.kernel_ns * _S_PER_NS,
     ),
     _Series(
         "container_cpu_cfs_periods_total",
-        "Periods of the CPU quota.",
-        "counter",
         lambda row: row.usage.cpu.periods,
     ),
     _Series(
         "container_cpu_cfs_throttled_periods_total",
-        "Periods in which the CPU quota was used up.",
-        "counter",
         lambda row: row.usage.cpu.throttled_periods,
     ),
     _Series(
         "container_cpu_cfs_throttled_seconds_total",
-        "Time spent waiting for CPU quota.",
-        "counter",
         lambda row: row.usage.cpu.throttled_ns * _S_PER_NS,
     ),
     _Series(
         "container_memory_usage_bytes",
-        "Memory in use, page cache included.",
-        "gauge",
         lambda row: row.usage.memory.usage_bytes,
     ),
     _Series(
         "container_memory_working_set_bytes",
-        "Memory in use without inactive page cache.",
-        "gauge",
         lambda row: row.usage.memory.working_set_bytes,
     ),
-    _Series("container_memory_rss", "Anonymous memory.", "gauge", lambda row: row.usage.memory.rss_bytes),
-    _Series("container_memory_cache", "Page cache.", "gauge", lambda row: row.usage.memory.cache_bytes),
-    _Series("container_memory_swap", "Swap in use.", "gauge", lambda row: row.usage.memory.swap_bytes),
-    _Series("container_memory_mapped_file", "Mapped files.", "gauge", lambda row: row.usage.memory.mapped_bytes),
+    _Series("container_memory_rss", lambda row: row.usage.memory.rss_bytes),
+    _Series("container_memory_cache", lambda row: row.usage.memory.cache_bytes),
+    _Series("container_memory_swap", lambda row: row.usage.memory.swap_bytes),
+    _Series("container_memory_mapped_file", lambda row: row.usage.memory.mapped_bytes),
     _Series(
         "container_memory_max_usage_bytes",
-        "The most memory that was in use at a time.",
-        "gauge",
         lambda row: row.usage.memory.max_usage_bytes,
     ),
     _Series(
         "container_memory_failcnt",
-        "How often the memory limit was hit.",
-        "gauge",
         lambda row: row.usage.memory.failures,
     ),
     _Series(
         "container_oom_events_total",
-        "Processes that were killed for want of memory.",
-        "counter",
         lambda row: row.usage.memory.oom_kills,
     ),
     _Series(
         "container_spec_memory_limit_bytes",
-        "Memory limit, 0 for none.",
-        "gauge",
         lambda row: row.usage.memory.limit_bytes,
     ),
     _Series(
         "container_spec_memory_reservation_limit_bytes",
-        "Memory reservation, 0 for none.",
-        "gauge",
         lambda row: row.container.spec.resources.memory_reservation_bytes if row.container else 0,
     ),
-    _Series("container_processes", "Processes.", "gauge", lambda row: row.processes),
-    _Series("container_threads", "Threads.", "gauge", lambda row: row.usage.pids),
-    _Series("container_threads_max", "Limit of threads, 0 for none.", "gauge", lambda row: row.usage.pids_limit),
-    _Series("container_last_seen", "When the container was last seen.", "gauge", lambda _: float(int(time.time()))),
+    _Series("container_processes", lambda row: row.processes),
+    _Series("container_threads", lambda row: row.usage.pids),
+    _Series("container_threads_max", lambda row: row.usage.pids_limit),
+    _Series("container_last_seen", lambda _: float(int(time.time()))),
 )
 
 _OF_CONTAINERS: Final = (
     _Series(
         "container_spec_cpu_shares",
-        "CPU shares.",
-        "gauge",
         lambda row: (row.container.spec.resources.cpu_shares if row.container else 0) or 1024,
     ),
-    _Series(
-        "container_spec_cpu_period", "Period of the CPU quota in microseconds.", "gauge", lambda row: _quota(row)[0]
-    ),
-    _Series("container_spec_cpu_quota", "CPU quota in microseconds.", "gauge", lambda row: _quota(row)[1]),
-    _Series("container_start_time_seconds", "When the container was started.", "gauge", lambda row: _started(row)),
+    _Series("container_spec_cpu_period", lambda row: _quota(row)[0]),
+    _Series("container_spec_cpu_quota", lambda row: _quota(row)[1]),
+    _Series("container_start_time_seconds", lambda row: _started(row)),
 )
 
-_NETWORK: Final[tuple[tuple[str, str, Callable[[Interface], int]], ...]] = (
-    ("container_network_receive_bytes_total", "Bytes received.", lambda i: i.rx_bytes),
-    ("container_network_receive_packets_total", "Packets received.", lambda i: i.rx_packets),
-    ("container_network_receive_errors_total", "Errors while receiving.", lambda i: i.rx_errors),
-    ("container_network_receive_packets_dropped_total", "Packets received and dropped.", lambda i: i.rx_dropped),
-    ("container_network_transmit_bytes_total", "Bytes sent.", lambda i: i.tx_bytes),
-    ("container_network_transmit_packets_total", "Packets sent.", lambda i: i.tx_packets),
-    ("container_network_transmit_errors_total", "Errors while sending.", lambda i: i.tx_errors),
-    ("container_network_transmit_packets_dropped_total", "Packets dropped while sending.", lambda i: i.tx_dropped),
+_NETWORK: Final[tuple[tuple[str, Callable[[Interface], int]], ...]] = (
+    ("container_network_receive_bytes_total", lambda i: i.rx_bytes),
+    ("container_network_receive_packets_total", lambda i: i.rx_packets),
+    ("container_network_receive_errors_total", lambda i: i.rx_errors),
+    ("container_network_receive_packets_dropped_total", lambda i: i.rx_dropped),
+    ("container_network_transmit_bytes_total", lambda i: i.tx_bytes),
+    ("container_network_transmit_packets_total", lambda i: i.tx_packets),
+    ("container_network_transmit_errors_total", lambda i: i.tx_errors),
+    ("container_network_transmit_packets_dropped_total", lambda i: i.tx_dropped),
 )
 
 _DISK: Final = (
-    ("container_fs_reads_bytes_total", "Bytes read from a block device.", "read", "bytes"),
-    ("container_fs_writes_bytes_total", "Bytes written to a block device.", "write", "bytes"),
-    ("container_fs_reads_total", "Reads from a block device.", "read", "operations"),
-    ("container_fs_writes_total", "Writes to a block device.", "write", "operations"),
+    ("container_fs_reads_bytes_total", "read", "bytes"),
+    ("container_fs_writes_bytes_total", "write", "bytes"),
+    ("container_fs_reads_total", "read", "operations"),
+    ("container_fs_writes_total", "write", "operations"),
 )
 
 
@@ -233,11 +203,9 @@ class ContainerSeries:
         return _Row(labels.of_host(), usage, read_interfaces(1), pids)
 
     def _disk_families(self, rows: Sequence[_Row]) -> Iterator[str]:
-        for name, meaning, operation, field in _DISK:
-            yield family_text(
+        for name, operation, field in _DISK:
+            yield cadvisor_family(
                 name,
-                meaning,
-                "counter",
                 (
                     (f'{row.labels},device="{self._device(io.major, io.minor)}"', getattr(io, field))
                     for row in rows
@@ -251,14 +219,12 @@ def _family(series: _Series, rows: Iterable[_Row]) -> str:
     values = ((row.labels, series.value(row)) for row in rows)
     extra = f",{series.extra}" if series.extra else ""
     samples = ((f"{labels}{extra}", value) for labels, value in values if value is not None)
-    return family_text(series.name, series.help, series.type, samples)
+    return cadvisor_family(series.name, samples)
 
 
 def _failure_family(rows: Sequence[_Row]) -> str:
-    return family_text(
+    return cadvisor_family(
         "container_memory_failures_total",
-        "Page faults; major ones had to read from a disk.",
-        "counter",
         (
             (f'{row.labels},failure_type="{kind}",scope="container"', row.usage.memory.stats.get(kind, 0))
             for row in rows
@@ -268,11 +234,9 @@ def _failure_family(rows: Sequence[_Row]) -> str:
 
 
 def _network_families(rows: Sequence[_Row]) -> Iterator[str]:
-    for name, meaning, value in _NETWORK:
-        yield family_text(
+    for name, value in _NETWORK:
+        yield cadvisor_family(
             name,
-            meaning,
-            "counter",
             (
                 (f"{row.labels},{label_text({'interface': interface.name})}", value(interface))
                 for row in rows

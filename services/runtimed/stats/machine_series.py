@@ -8,7 +8,8 @@ from typing import Final
 
 from runtimed.cgroups.usage import text
 from runtimed.host.facts import HostFacts
-from runtimed.stats.container_labels import family_text, label_text
+from sampan.metrics.cadvisor import cadvisor_family
+from sampan.metrics.text import family_text, label_text
 from sampan.version import VERSION
 
 _CPUINFO: Final = "/proc/cpuinfo"
@@ -33,16 +34,14 @@ def machine_families(
     ):
         yield family_text(name, meaning, "gauge", [("", value)])
     sizes = list(_sizes(disks, device))
-    for family, meaning, index in (
-        ("container_fs_limit_bytes", "Size of the file system.", 0),
-        ("container_fs_usage_bytes", "Bytes of the file system in use.", 1),
-        ("container_fs_inodes_total", "Inodes of the file system.", 2),
-        ("container_fs_inodes_free", "Inodes of the file system that are free.", 3),
+    for family, index in (
+        ("container_fs_limit_bytes", 0),
+        ("container_fs_usage_bytes", 1),
+        ("container_fs_inodes_total", 2),
+        ("container_fs_inodes_free", 3),
     ):
-        yield family_text(
+        yield cadvisor_family(
             family,
-            meaning,
-            "gauge",
             ((f"{labels},{label_text({'device': name})}", values[index]) for name, values in sizes),
         )
     versions = {

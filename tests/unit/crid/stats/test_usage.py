@@ -190,6 +190,8 @@ async def test_every_series_has_as_many_values_of_labels_as_it_says(machine: Mac
         "namespace": "default", "pod": "a",
     }  # fmt: skip
     assert (used.value, used.is_counter) == (10, False)
+    inodes = told["container_fs_inodes_total"][0]
+    assert (inodes.value, inodes.is_counter) == (10, False)  # a name like a counter's, and they do not grow
 
 
 def test_the_file_system_of_a_directory_has_a_size(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from sampan.layout import Layout
-from sampan.service.exposition import Exposition, Render, new_registry
+from sampan.metrics.exposition import Exposition, Render, new_registry
 
 FAMILY = "# HELP one_bytes One.\n# TYPE one_bytes gauge\none_bytes 1\n"
 OTHER = "# HELP two_bytes Two.\n# TYPE two_bytes gauge\ntwo_bytes 2\n"
