@@ -22,14 +22,15 @@ from typing import Final
 
 from sampan.errors import InvalidArgumentError, RemoteError
 from sampan.fsutil.entry import Entry, check_path, split
-from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from sampan.fsutil.walk import Place, Way, names
+from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.trees import AbandonedError, Stop, never, remove_tree_at, shortened
 
 # Of each whose content is to come some 250 bytes are held, its name among them.
 _MAX_ENTRIES: Final = 2_000_000
 # A new context may be tens of thousands of files, all of which are asked for at once. As objects they would take so
 # much that the memory that they leave free stays with the process, in pieces.
-_HELD: Final = struct.Struct("=IqI")  # mode, time, and where the name is among those that changed
+_HELD: Final = struct.Struct("=IqIq")  # mode, time, where the name is among those that changed, and size
 _MAX_LINKS: Final = 1_000_000
 _MAX_MAJOR: Final = 0xFFF  # of the kernel's numbers of devices
 _MAX_MINOR: Final = 0xF_FFFF
@@ -56,39 +57,13 @@ class SyncReport:
     changed: tuple[bytes, ...] = ()
 
 
-class _Place:
-    """A directory below the root, kept open while it is the one that is asked for."""
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What entries come to."""
 
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._path = b""
-        self._fd = os.dup(root)
-
-    def at(self, path: bytes) -> int:
-        """Return the descriptor of the directory ``path``; good until the next call."""
-        if path != self._path:
-            parent, _, name = path.rpartition(b"/")
-            if path and parent == self._path:
-                fd = os.open(name, OPEN_DIRECTORY, dir_fd=self._fd)
-            else:
-                fd = open_directory(self._root, path)
-            os.close(self._fd)
-            self._fd, self._path = fd, path
-        return self._fd
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-class _Directory:
-    """A directory on the way to where the walk is."""
-
-    __slots__ = ("last", "path", "present")
-
-    def __init__(self, path: bytes, present: set[bytes]) -> None:
-        self.path = path
-        self.present = present  # names that are here and that the sender has not told so far
-        self.last = b""  # the name that the sender told last
+    entries: int
+    files: int  # regular ones
+    bytes: int  # of their content
 
 
 class TreeReceiver:
@@ -100,15 +75,15 @@ class TreeReceiver:
     def __init__(self, into: Path, *, compare: bool = True, merge: bool = False, stop: Stop = never) -> None:
         """``compare``: what is the same is not asked for; ``merge``: what the sender does not tell stays."""
         self._compare = compare
-        self._merge = merge
         self._stop = stop
         self._root = os.open(into, OPEN_DIRECTORY)
-        self._walk = _Place(self._root)
-        self._data = _Place(self._root)
-        self._way = [_Directory(b"", _names(self._root))]
+        self._way = Way(self._root, None if merge else self._remove)
+        self._walk = self._way.place
+        self._data = Place(self._root)
         self._count = 0
         self._told_all = False
         self._finished = False
+        self._as_told = True
         self._pending: dict[int, bytes] = {}  # files whose content was asked for, see ``_HELD``
         self._xattrs: dict[int, Mapping[str, bytes]] = {}  # of those that have some
         self._open: dict[int, int] = {}  # descriptors of those whose content is coming
@@ -131,7 +106,7 @@ class TreeReceiver:
                 os.unlink(name, dir_fd=self._data.at(parent))
         self._open.clear()
         self._pending.clear()
-        self._walk.close()
+        self._way.close()
         self._data.close()
         os.close(self._root)
         self._root = -1
@@ -146,6 +121,11 @@ class TreeReceiver:
         """Whether ``finish`` was called."""
         return self._finished
 
+    @property
+    def as_told(self) -> bool:
+        """Whether every content that came had the size that was told; else its file was changed meanwhile."""
+        return self._as_told
+
     def take_requests(self) -> list[int]:
         """Return the numbers of entries whose content is to be asked for, each once."""
         requests, self._requests = self._requests, []
@@ -153,24 +133,14 @@ class TreeReceiver:
 
     def add(self, entry: Entry) -> None:
         """Take the next entry."""
-        if self._told_all:
-            raise InvalidArgumentError("the sender of files tells more of them after the last")
         number = self._count
-        self._count += 1
-        if self._count > _MAX_ENTRIES:
-            raise InvalidArgumentError(f"the sender of files tells more than {_MAX_ENTRIES} of them")
+        self._count_more(1)
         if not number % 256 and self._stop():
             raise AbandonedError
         parent, name = split(entry.path)
-        directory = self._directory(parent, entry.path)
-        if name <= directory.last:
-            raise InvalidArgumentError(f"the sender of files tells {shortened(entry.path)!r} twice, or out of order")
-        directory.last = name
         found = None
-        fd = self._walk.at(parent)
-        if name in directory.present:
-            directory.present.discard(name)
-            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if self._way.tell(parent, name, entry.path):
+            found = os.stat(name, dir_fd=self._walk.at(parent), follow_symlinks=False)
         kind = stat.S_IFMT(entry.mode)
         if kind == stat.S_IFDIR:
             self._add_directory(entry, parent, name, found)
@@ -183,12 +153,32 @@ class TreeReceiver:
         else:
             self._add_file(number, entry, parent, name, found)
 
+    def pass_over(self, first: Entry, last: Entry, totals: Totals) -> None:
+        """Take entries of which it is known that they are here as the sender tells them.
+
+        They are all that is here from ``first`` to ``last``, in the order of a walk, and no file among them has several
+        names.
+        """
+        self._count_more(totals.entries)
+        if self._stop():
+            raise AbandonedError
+        for path in self._way.pass_over(first.path, last.path, into=stat.S_ISDIR(last.mode)):
+            self._times[path] = os.fstat(self._walk.at(path)).st_mtime_ns
+        self._files += totals.files
+        self._bytes_saved += totals.bytes
+
+    def _count_more(self, entries: int) -> None:
+        if self._told_all:
+            raise InvalidArgumentError("the sender of files tells more of them after the last")
+        self._count += entries
+        if self._count > _MAX_ENTRIES:
+            raise InvalidArgumentError(f"the sender of files tells more than {_MAX_ENTRIES} of them")
+
     def end_of_entries(self) -> None:
         """Note that there are no more: what the sender did not tell is removed."""
         if self._told_all:
             raise InvalidArgumentError("the sender of files tells their end twice")
-        while self._way:
-            self._leave()
+        self._way.end()
         self._told_all = True
 
     def put(self, number: int, data: bytes) -> None:
@@ -210,6 +200,7 @@ class TreeReceiver:
             while view:
                 view = view[os.write(fd, view) :]
             return
+        self._as_told &= os.fstat(fd).st_size == entry.size
         self._complete(fd, entry)
         del self._open[number]
         os.close(fd)
@@ -218,8 +209,8 @@ class TreeReceiver:
 
     def _held(self, number: int, held: bytes) -> Entry:
         """Return what is needed of a file whose content is coming."""
-        mode, mtime_ns, place = _HELD.unpack(held)
-        return Entry(self._changed[place], mode, mtime_ns=mtime_ns, xattrs=self._xattrs.get(number))
+        mode, mtime_ns, place, size = _HELD.unpack(held)
+        return Entry(self._changed[place], mode, size, mtime_ns, xattrs=self._xattrs.get(number))
 
     def finish(self) -> SyncReport:
         """Make the hard links, set the directories' times, and say what was done."""
@@ -231,24 +222,10 @@ class TreeReceiver:
         self._finished = True
         return SyncReport(self._files, self._bytes_sent, self._bytes_saved, tuple(self._changed))
 
-    # Where the walk is.
+    # What is here.
 
-    def _directory(self, parent: bytes, path: bytes) -> _Directory:
-        while self._way[-1].path != parent:
-            if len(self._way) == 1:
-                raise InvalidArgumentError(
-                    f"the sender of files tells {shortened(path)!r}, and not before it the directory that this is in"
-                )
-            self._leave()
-        return self._way[-1]
-
-    def _leave(self) -> None:
-        directory = self._way.pop()
-        for name in () if self._merge else directory.present:
-            self._remove(self._walk.at(directory.path), directory.path, name)
-
-    def _remove(self, fd: int, parent: bytes, name: bytes) -> None:
-        remove_tree_at(fd, name, self._stop)
+    def _remove(self, parent: bytes, name: bytes) -> None:
+        remove_tree_at(self._walk.at(parent), name, self._stop)
         self._touched.add(parent)
         self._changed.append(_join(parent, name))
 
@@ -281,8 +258,8 @@ class TreeReceiver:
                 self._changed.append(entry.path)
             if found.st_mtime_ns != entry.mtime_ns:
                 self._touched.add(entry.path)
-            present = _names(fd)
-        self._way.append(_Directory(entry.path, present))
+            present = names(fd)
+        self._way.enter(entry.path, present)
 
     def _add_symlink(self, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> None:
         if not entry.link or b"\0" in entry.link:
@@ -345,7 +322,7 @@ class TreeReceiver:
             return
         fd = self._make_way(entry, parent, name, found)
         if entry.size:
-            self._pending[number] = _HELD.pack(entry.mode, entry.mtime_ns, len(self._changed) - 1)
+            self._pending[number] = _HELD.pack(entry.mode, entry.mtime_ns, len(self._changed) - 1, entry.size)
             if entry.xattrs:
                 self._xattrs[number] = entry.xattrs
             self._requests.append(number)
@@ -376,10 +353,6 @@ class TreeReceiver:
             raise InvalidArgumentError(
                 f"the sender of files tells a hard link to {shortened(entry.link)!r}, which it does not tell"
             ) from error
-
-
-def _names(fd: int) -> set[bytes]:
-    return set(map(os.fsencode, os.listdir(fd)))
 
 
 def _join(parent: bytes, name: bytes) -> bytes:

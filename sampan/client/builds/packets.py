@@ -18,9 +18,10 @@ from typing import Final, Protocol, TypeVar
 from google.protobuf.message import DecodeError
 
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as pb
+from sampan.client.builds.receiving import DATA, ERR, FIN, FINISHED, REQ, STAT, Receiving
 from sampan.errors import InvalidArgumentError, RemoteError, SampanError
-from sampan.fsutil.entry import Entry, mode_from_go, mode_to_go
-from sampan.fsutil.receiver import SyncReport, TreeReceiver
+from sampan.fsutil.entry import Entry, mode_to_go
+from sampan.fsutil.receiver import SyncReport
 from sampan.fsutil.selection import Selection
 from sampan.fsutil.sender import TreeSender
 from sampan.wire.status import explained
@@ -44,14 +45,7 @@ class PacketCall(Protocol):
         """Send messages together."""
 
 
-_STAT: Final = pb.Packet.PACKET_STAT
-_REQ: Final = pb.Packet.PACKET_REQ
-_DATA: Final = pb.Packet.PACKET_DATA
-_FIN: Final = pb.Packet.PACKET_FIN
-_ERR: Final = pb.Packet.PACKET_ERR
-
-_LAST_STAT: Final = pb.Packet(type=_STAT).SerializeToString()
-_FINISHED: Final = pb.Packet(type=_FIN).SerializeToString()
+_LAST_STAT: Final = pb.Packet(type=STAT).SerializeToString()
 
 _BATCH: Final = 512
 _BUDGET_BYTES: Final = 1 << 20
@@ -108,68 +102,6 @@ class _Outbox:
                 await self._call.send_all(packets)
 
 
-class _Receiving:
-    """The receiver's end of the packets. Works in threads."""
-
-    def __init__(self, into: Path, compare: bool, merge: bool, stop: threading.Event) -> None:
-        self._into = into
-        self._compare = compare
-        self._merge = merge
-        self._stop = stop
-        self._tree: TreeReceiver | None = None
-        self.report: SyncReport | None = None  # once all is here
-        self.over = False  # the sender knows it too
-
-    def open(self) -> None:
-        self._tree = TreeReceiver(self._into, compare=self._compare, merge=self._merge, stop=self._stop.is_set)
-
-    def close(self) -> None:
-        if self._tree is not None:
-            self._tree.close()
-
-    def feed(self, messages: Sequence[bytes]) -> list[bytes]:
-        """Take packets, and return those that answer them."""
-        assert self._tree is not None
-        tree, parse = self._tree, pb.Packet.FromString
-        for message in messages:
-            try:
-                packet = parse(message)
-            except DecodeError as error:
-                raise RemoteError("files come in packets that are none") from error
-            kind = packet.type
-            if kind == _STAT:
-                if packet.HasField("stat"):
-                    tree.add(_decoded(packet.stat))
-                else:
-                    tree.end_of_entries()
-            elif kind == _DATA:
-                tree.put(packet.ID, packet.data)
-            elif kind == _FIN:
-                if self.report is None:
-                    raise RemoteError("the other side says that it has sent all files, and has not")
-                self.over = True
-            elif kind == _ERR:
-                raise RemoteError(f"error from sender: {packet.data.decode(errors='replace')}")
-        answers = [pb.Packet(type=_REQ, ID=number).SerializeToString() for number in tree.take_requests()]
-        if self.report is None and tree.complete:
-            self.report = tree.finish()
-            answers.append(_FINISHED)
-        return answers
-
-
-def _decoded(found: pb.Stat) -> Entry:
-    return Entry(
-        found.path,
-        mode_from_go(found.mode),
-        found.size,
-        found.modTime,
-        found.linkname,
-        found.devmajor,
-        found.devminor,
-        dict(found.xattrs) if found.xattrs else None,
-    )
-
-
 def _encoded(entry: Entry) -> bytes:
     found = pb.Stat(
         path=entry.path,
@@ -183,20 +115,34 @@ def _encoded(entry: Entry) -> bytes:
         devminor=entry.minor,
         xattrs=entry.xattrs,
     )
-    return pb.Packet(type=_STAT, stat=found).SerializeToString()
+    return pb.Packet(type=STAT, stat=found).SerializeToString()
 
 
 async def receive_tree(
-    call: PacketCall, into: Path, *, compare: bool = True, merge: bool = False, progress: Progress | None = None
+    call: PacketCall,
+    into: Path,
+    *,
+    compare: bool = True,
+    merge: bool = False,
+    record: Path | None = None,
+    progress: Progress | None = None,
 ) -> SyncReport:
-    """Make ``into`` what the other side tells. Raises what ``TreeReceiver`` does, and RemoteError."""
+    """Make ``into`` what the other side tells. Raises what ``TreeReceiver`` does, and RemoteError.
+
+    ``record`` is a file beside it by which the next transfer knows what is the same: nobody else changes ``into``.
+    """
     stop = threading.Event()
-    receiving = _Receiving(into, compare, merge, stop)
     outbox = _Outbox(call)
     sending = asyncio.create_task(outbox.send(), name="session files requests")
+    opened: list[Receiving] = []
+
+    def begin() -> None:
+        opened.append(Receiving(into, stop.is_set, compare=compare, merge=merge, record=record))
+
     received = 0
     try:
-        await _in_thread(receiving.open, stop)
+        await _in_thread(begin, stop)
+        (receiving,) = opened
         while not receiving.over:
             messages = await call.receive()
             if not messages:
@@ -210,7 +156,8 @@ async def receive_tree(
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        await _in_thread(receiving.close, stop)
+        for each in opened:
+            await _in_thread(each.close, stop)
     assert receiving.report is not None
     return receiving.report
 
@@ -244,7 +191,7 @@ class _Sending:
             self._tree.want(number)
         pieces = self._tree.pieces(_BUDGET_BYTES)
         self.sent += sum(len(data) for _, data in pieces)
-        return [pb.Packet(type=_DATA, ID=number, data=data).SerializeToString() for number, data in pieces]
+        return [pb.Packet(type=DATA, ID=number, data=data).SerializeToString() for number, data in pieces]
 
 
 class _Requests:
@@ -276,11 +223,11 @@ class _Requests:
             packet = pb.Packet.FromString(message)
         except DecodeError as error:
             raise RemoteError("files are asked for in packets that are none") from error
-        if packet.type == _REQ:
+        if packet.type == REQ:
             self._wanted.append(packet.ID)
-        elif packet.type == _FIN:
+        elif packet.type == FIN:
             self.finished = True
-        elif packet.type == _ERR:
+        elif packet.type == ERR:
             raise RemoteError(f"error from receiver: {packet.data.decode(errors='replace')}")
 
 
@@ -312,7 +259,7 @@ async def send_tree(
             if not (requests.some.is_set() or reading.done()):
                 await requests.some.wait()
         if requests.finished and not reading.done():
-            await call.send(_FINISHED, end=True)
+            await call.send(FINISHED, end=True)
         await reading
     finally:
         reading.cancel()

@@ -83,7 +83,8 @@ class ClientSession:
         if not self.serves(_SYNC):
             raise UnimplementedError("no local sources enabled")
         async with await start(self._connection, _SYNC, _selection(files)) as call:
-            return await receive_tree(call, into, compare=files.compare, progress=progress)
+            record = into.with_name(f"{into.name}.walk")
+            return await receive_tree(call, into, compare=files.compare, record=record, progress=progress)
 
     async def credentials(self, host: str) -> Credentials | None:
         """Return what the client uses at ``host``; None: nothing."""
