@@ -7,10 +7,11 @@ tables (a dataclass, a tuple of dataclasses) only in the file.
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from sampan.errors import InvalidArgumentError
 from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
@@ -18,6 +19,8 @@ from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
 C = TypeVar("C", bound="ServiceConfig")
 
 CONFIG_DIRECTORY = Path("/etc/sampan")
+
+_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
 
 
 def option(default: Any, help: str) -> Any:
@@ -57,6 +60,43 @@ class ServiceConfig:
     def layout(self) -> Layout:
         """The engine's paths."""
         return Layout(self.data_root, self.run_root)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig(ServiceConfig):
+    """Of a service that reaches what is elsewhere."""
+
+    http_proxy: str = option("", "proxy for http, as http://proxy.example:3128; empty: the one in $HTTP_PROXY")
+    https_proxy: str = option("", "likewise for https")
+    no_proxy: str = option(
+        "", "hosts that are reached without one, as .lan.example,10.1.2.3; empty: those in $NO_PROXY"
+    )
+
+    def name_proxies(self, environ: MutableMapping[str, str]) -> None:
+        """Put what is said here in the place of what the environment says, for this process and its children.
+
+        Raises:
+            InvalidArgumentError: no proxy's address; the message names the key.
+        """
+        for key in _PROXIES:
+            text: str = getattr(self, key)
+            if not text:
+                continue
+            environ.pop(key.upper(), None)
+            environ[key] = text if key == "no_proxy" else _proxy(key, text)
+
+
+def _proxy(key: str, text: str) -> str:
+    """Return a proxy's URL; without a scheme it speaks http, as curl and Go have it."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or any(c.isspace() for c in url):
+        raise InvalidArgumentError(f"{key}: {text.rpartition('@')[2]!r} is no proxy: expected http://host:port")
+    return url
 
 
 def load(kind: type[C], service: str, argv: Sequence[str], environ: Mapping[str, str]) -> C:

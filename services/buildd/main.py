@@ -1,6 +1,7 @@
 """The builder's wiring and life; the only file that knows every room."""
 
 import asyncio
+import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.build.frontends import FrontendParts
-from buildd.cache.collector import Bounds
+from buildd.cache.collector import Bounds, PruneRule
 from buildd.exporters.exporters import BuildExporters
 from buildd.exporters.layers import LayerConverter
 from buildd.frontend.frontend import DockerfileFrontend
@@ -38,14 +39,14 @@ from sampan.docker.options.namespaces import BRIDGE
 from sampan.errors import DatabaseDamagedError, DataLossError
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
-from sampan.service.config import ServiceConfig, option
+from sampan.service.config import ProxyConfig, option, tables
 from sampan.service.harness import Service, run
 
 _REACH_S: Final = 20.0  # the services that this one needs start before it
 
 
 @dataclass(frozen=True, slots=True)
-class Config(ServiceConfig):
+class Config(ProxyConfig):
     """What the builder can be told."""
 
     allow_network_host: bool = option(default=True, help="let a build's client grant it the host's network")
@@ -54,7 +55,19 @@ class Config(ServiceConfig):
     cache_reserved_bytes: int = option(0, "bytes of build cache that stay in any case; 0: by the disk's size")
     cache_max_bytes: int = option(0, "most bytes of build cache; 0: by the disk's size")
     cache_min_free_bytes: int = option(0, "bytes of the disk that the build cache leaves free; 0: by its size")
+    cache_gc: bool = option(True, "prune the build cache by itself")
+    cache_policy: tuple[PruneRule, ...] = tables(
+        "what of the build cache is pruned by itself, one rule after another; without any, as BuildKit has it"
+    )
     defer_bytes: int = option(16 << 20, "bytes from which on a layer's blob is made when it is needed; 0: at once")
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """What the build cache is kept within; None: nothing is pruned by itself. InvalidArgumentError."""
+        if not self.cache_gc:
+            return None
+        rules = tuple(rule.options for rule in self.cache_policy)
+        return Bounds(self.cache_reserved_bytes, self.cache_max_bytes, self.cache_min_free_bytes, rules)
 
 
 async def build(service: Service[Config]) -> None:
@@ -85,6 +98,7 @@ async def _begin_anew(engine: Services, stopping: asyncio.Event) -> None:
 
 async def _build(service: Service[Config]) -> None:
     config, layout, stack = service.config, service.layout, service.stack
+    config.name_proxies(os.environ)
     data = layout.data(SERVICE)
     engine = await stack.enter_async_context(Services.connect(layout, waits=True))
     await engine.reach(_REACH_S)
@@ -95,7 +109,7 @@ async def _build(service: Service[Config]) -> None:
     metrics = BuildMetrics(service.metrics)
     settings = Settings(
         config.max_parallelism,
-        Bounds(config.cache_reserved_bytes, config.cache_max_bytes, config.cache_min_free_bytes),
+        config.bounds,
         config.defer_bytes,
     )
     parts = await stack.enter_async_context(

@@ -1,5 +1,6 @@
 """Put imaged together and run it."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +41,14 @@ from imaged.wire.images_servicer import ImagesServicer, Traffic
 from imaged.wire.leases_servicer import LeasesServicer
 from sampan.errors import InvalidArgumentError
 from sampan.service import harness
-from sampan.service.config import ServiceConfig, option, tables
+from sampan.service.config import ProxyConfig, option, tables
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.passes import Passes
 from sampan.store.database import Store
 
 
 @dataclass(frozen=True, slots=True)
-class ImagedConfig(ServiceConfig):
+class ImagedConfig(ProxyConfig):
     """What imaged can be told."""
 
     parallel_uploads: int = option(5, "blobs that one push uploads at a time")
@@ -68,6 +69,9 @@ class ImagedConfig(ServiceConfig):
         ("/etc/sampan/certs.d", "/etc/docker/certs.d"), "directories that hold <host>/*.crt, *.cert and *.key"
     )
     docker_io_host: str = option(DOCKER_IO_HOST, "the host behind the name docker.io")
+    insecure_networks: tuple[str, ...] = option(
+        (), "networks whose registries, if they are named by their addresses, are taken as insecure ones: 10.0.0.0/8"
+    )
     registries: tuple[RegistryConfig, ...] = tables("what is special about a registry")
 
 
@@ -107,7 +111,13 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     """Recover, and register what is served."""
     config, root = service.config, service.layout.data("imaged")
     _check(config)
-    endpoints = Endpoints(config.registries, [Path(path) for path in config.certs_dirs], config.docker_io_host)
+    config.name_proxies(os.environ)
+    endpoints = Endpoints(
+        config.registries,
+        [Path(path) for path in config.certs_dirs],
+        config.docker_io_host,
+        config.insecure_networks,
+    )
     stores = await _recover(service, root)
     store, content, leases = stores.rows, stores.content, stores.leases
     ingests, partials = stores.ingests, stores.partials

@@ -74,12 +74,16 @@ class Endpoints:
         registries: Iterable[RegistryConfig] = (),
         certs_dirs: Iterable[Path] = (),
         docker_io_host: str = DOCKER_IO_HOST,
+        insecure_networks: Iterable[str] = (),
     ) -> None:
         """Check the configuration.
 
+        Registries at addresses in ``insecure_networks`` are insecure, unless somebody gave their certificates.
+
         Raises:
-            InvalidArgumentError: a registry listed twice, or a mirror's URL that is none.
+            InvalidArgumentError: a registry listed twice, a mirror's URL or a network that is none.
         """
+        self._insecure_networks = tuple(_network(text) for text in insecure_networks)
         self._certs_dirs = tuple(certs_dirs)
         self._docker_io_host = docker_io_host
         self._configured: dict[str, RegistryConfig] = {}
@@ -129,14 +133,18 @@ class Endpoints:
     def _registry(self, config: RegistryConfig, credentials: Credentials) -> Endpoint:
         host = self._docker_io_host if config.host == DEFAULT_REGISTRY else config.host
         tls = self._tls(host, config.ca_file, insecure=config.insecure)
-        # Whoever gave a CA for a host on loopback means https.
+        # Whoever gave a CA for such a host means https.
         trusted = tls.ca_files or tls.client_certificate
-        if config.insecure or (is_loopback(host) and not trusted):
+        if config.insecure or (self._is_taken_on_trust(host) and not trusted):
             urls: tuple[str, ...] = (f"https://{host}", f"http://{host}")
             tls = Tls(False, (), tls.client_certificate, tls.client_key)
         else:
             urls = (f"https://{host}",)
         return Endpoint(urls, tls, credentials, max_connections=config.max_connections)
+
+    def _is_taken_on_trust(self, host: str) -> bool:
+        address = _address(host)
+        return is_loopback(host) or (address is not None and any(address in one for one in self._insecure_networks))
 
     def _tls(self, host: str, ca_file: str, *, insecure: bool) -> Tls:
         """Gather the host's certificates: ``<certs dir>/<host>/*.crt``, and pairs of ``.cert`` and ``.key``."""
@@ -158,10 +166,20 @@ def _check_mirror(mirror: MirrorConfig) -> None:
 
 def is_loopback(host: str) -> bool:
     """Say whether ``host[:port]`` is this machine, by its name alone."""
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
+    address = _address(host)
+    return urlsplit(f"//{host}").hostname == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that ``host[:port]`` is; None: it is a name."""
     try:
-        return ipaddress.ip_address(name).is_loopback
+        return ipaddress.ip_address(urlsplit(f"//{host}").hostname or "")
     except ValueError:
-        return False
+        return None
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"insecure_networks: {text!r} is no network: {error}") from None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildd.cache.collector import Bounds, BuildCache, policy
+from buildd.cache.collector import Bounds, BuildCache, PruneRule, policy
 from buildd.cache.model import Record, RecordType
 from buildd.cache.prune import DiskSpace, choose, record_filter
 from sampan.build.filters import prune_options
@@ -280,3 +280,12 @@ async def test_what_was_used_lately_can_be_left_out(tmp_path: Path) -> None:
     records = FakeShelf([replace(BASE, used_ns=NOW_NS - 10), replace(STEP, used_ns=NOW_NS - 100)])
     assert [each.id for each in await cache(tmp_path, records).usage((), 50)] == ["step"]
     assert len(await cache(tmp_path, records).usage((), 0)) == 2
+
+
+def test_rules_of_the_configuration_are_the_policy() -> None:
+    rule = PruneRule(filters=("type==source.local", "private"), unused_for_s=60, max_used_bytes=7).options
+    assert rule == PruneOptions(("type==source.local,private",), keep_duration_ns=60 * 10**9, max_used_bytes=7)
+    assert policy(Bounds(rules=(rule,)), 1 << 40) == (rule,)
+    for bad in (PruneRule(filters=("type==",)), PruneRule(filters=('a=="',)), PruneRule(reserved_bytes=-1)):
+        with pytest.raises(InvalidArgumentError, match=r"^cache_policy: "):
+            _ = bad.options

@@ -24,6 +24,21 @@ def test_any_other_host_must_speak_verified_tls(host: str) -> None:
     assert endpoint.tls.verify
 
 
+def test_registries_at_addresses_of_a_network_are_insecure_unless_their_certificate_is_there(tmp_path: Path) -> None:
+    (tmp_path / "10.9.0.2:5000").mkdir()
+    (tmp_path / "10.9.0.2:5000/ca.crt").touch()
+    endpoints = Endpoints(certs_dirs=[tmp_path], insecure_networks=("10.9.0.0/16", "fd00::/8"))
+    for host, insecure in (
+        ("10.9.0.1:5000", True), ("10.8.0.1", False), ("[fd00::1]:5000", True), ("reg.example", False),
+        ("10.9.0.2:5000", False),
+    ):  # fmt: skip
+        (endpoint,) = endpoints.of(host)
+        assert (len(endpoint.urls) == 2, endpoint.tls.verify) == (insecure, not insecure), host
+    for text in ("10.9.0.1/16", "lan", ""):
+        with pytest.raises(InvalidArgumentError, match="insecure_networks: "):
+            Endpoints(insecure_networks=(text,))
+
+
 def test_insecure_registry_may_speak_anything() -> None:
     (endpoint,) = Endpoints([RegistryConfig("reg.example", insecure=True)]).of("reg.example")
     assert endpoint.urls == ("https://reg.example", "http://reg.example")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgumentError
-from sampan.service.config import ServiceConfig, load, option
+from sampan.service.config import ProxyConfig, ServiceConfig, load, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,26 @@ def test_a_variable_that_sets_nothing_is_refused_and_one_of_another_service_is_n
     with pytest.raises(InvalidArgumentError, match="SAMPAN_TESTD_LIMTI: unknown key 'limti': did you mean 'limit'"):
         read(file, SAMPAN_TESTD_LIMTI="4")
     assert read(file, SAMPAN_OTHERD_LIMTI="4") == read(file)
+
+
+def test_proxies_of_the_configuration_outweigh_those_of_the_environment() -> None:
+    environ = {
+        "HTTP_PROXY": "http://old:1",
+        "http_proxy": "http://older:1",
+        "NO_PROXY": "a",
+        "https_proxy": "http://s:1",
+    }
+    ProxyConfig(http_proxy="proxy.example:3128", no_proxy=".lan").name_proxies(environ)
+    assert environ == {"http_proxy": "http://proxy.example:3128", "no_proxy": ".lan", "https_proxy": "http://s:1"}
+
+
+@pytest.mark.parametrize("text", ["socks5://proxy:1", "http://", "http://proxy:port", "http://a b:1", "http://p:0"])
+def test_what_is_no_proxy_is_refused_by_its_key(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^https_proxy: .* is no proxy: expected http://host:port"):
+        ProxyConfig(https_proxy=text).name_proxies({})
+
+
+def test_password_of_a_proxy_is_not_told() -> None:
+    with pytest.raises(InvalidArgumentError) as told:
+        ProxyConfig(http_proxy="socks5://user:secret@proxy:1").name_proxies({})
+    assert "secret" not in str(told.value)
