@@ -4,20 +4,34 @@ They are put into a container's record when it is made, which is how inspect sho
 container that was made before keeps what it has.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
+from runtimed.oci.security.seccomp import own_profile
+from sampan.docker.options.limits import check_limits
 from sampan.docker.options.logs import DEFAULT_DRIVER, check_log
 from sampan.docker.options.ports import parse_port
 from sampan.docker.options.security import split_option
 from sampan.docker.options.ulimits import check_ulimits, parse_ulimit
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import ContainerSpec, Dns, LogConfig, PortBinding, Ulimit
+from sampan.resource.container_spec import (
+    ContainerSpec,
+    Dns,
+    LogConfig,
+    Namespaces,
+    PortBinding,
+    Resources,
+    Ulimit,
+)
 
 _NO_NEW_PRIVILEGES: Final = "no-new-privileges"
+_SECCOMP: Final = "seccomp"
+_MOST_PROFILE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +45,20 @@ class ContainerDefaults:
     no_new_privileges: bool = False
     host_ip: str = ""  # that ports are published at
     init: bool = False
+    ipc: str = ""  # "private" or "shareable"
+    cgroup_namespace: str = ""  # "private" or "host"
+    cgroup_parent: str = ""
+    seccomp: str = ""  # "unconfined", or a profile in JSON
 
     def fill(self, spec: ContainerSpec) -> ContainerSpec:
         """Return the spec with what it does not say itself."""
         security, resources = spec.security, spec.resources
         if self.no_new_privileges and not any(split_option(one)[0] == _NO_NEW_PRIVILEGES for one in security.options):
             security = replace(security, options=(*security.options, _NO_NEW_PRIVILEGES))
+        named = any(split_option(one)[0] == _SECCOMP for one in security.options)
+        if self.seccomp and not named and not security.privileged:
+            security = replace(security, options=(*security.options, f"{_SECCOMP}={self.seccomp}"))
+        resources = replace(resources, cgroup_parent=resources.cgroup_parent or self.cgroup_parent)
         own = {ulimit.name for ulimit in resources.ulimits}
         if more := tuple(ulimit for ulimit in self.ulimits if ulimit.name not in own):
             resources = replace(resources, ulimits=(*resources.ulimits, *more))
@@ -45,8 +67,14 @@ class ContainerDefaults:
         return replace(
             spec, log=self._log(spec.log), dns=self._dns(spec.dns), security=security, resources=resources,
             ports=self._ports(spec) if self.host_ip else spec.ports,
-            init=True if self.init and spec.init is None else spec.init,
+            init=True if self.init and spec.init is None else spec.init, namespaces=self._namespaces(spec),
         )  # fmt: skip
+
+    def _namespaces(self, spec: ContainerSpec) -> Namespaces:
+        """As dockerd has it: a privileged container sees the host's control groups, whatever the default is."""
+        given = spec.namespaces
+        cgroup = given.cgroup or ("" if spec.security.privileged else self.cgroup_namespace)
+        return replace(given, ipc=given.ipc or self.ipc, cgroup=cgroup)
 
     def _ports(self, spec: ContainerSpec) -> tuple[PortBinding, ...]:
         ports = [port if port.host_ip else replace(port, host_ip=self.host_ip) for port in spec.ports]
@@ -80,6 +108,10 @@ def make_defaults(
     no_new_privileges: bool,
     host_ip: str,
     init: bool,
+    ipc_mode: str,
+    cgroupns_mode: str,
+    cgroup_parent: str,
+    seccomp_profile: str,
 ) -> ContainerDefaults:
     """Return the defaults that the configuration describes.
 
@@ -109,8 +141,41 @@ def make_defaults(
         shm_size_bytes = parse_size(shm_size) if shm_size else 0
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"default_shm_size: {error}") from error
+    for key, mode, modes in (
+        ("default_ipc_mode", ipc_mode, ("private", "shareable")),
+        ("default_cgroupns_mode", cgroupns_mode, ("private", "host")),
+    ):
+        if mode and mode not in modes:
+            raise InvalidArgumentError(f"{key}: {mode!r} is neither {modes[0]} nor {modes[1]}")
+    try:
+        check_limits(Resources(cgroup_parent=cgroup_parent))
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"cgroup_parent: {error}") from error
     resolver = Dns(servers, tuple(dns_search), tuple(dns_opts))
-    return ContainerDefaults(log, resolver, limits, shm_size_bytes, no_new_privileges, host_ip, init)
+    return ContainerDefaults(
+        log, resolver, limits, shm_size_bytes, no_new_privileges, host_ip, init, ipc_mode, cgroupns_mode, cgroup_parent,
+        _seccomp(seccomp_profile),
+    )  # fmt: skip
+
+
+def _seccomp(profile: str) -> str:
+    """Return a profile's text: the configuration has its file's path, as dockerd's has."""
+    if profile in ("", "builtin"):
+        return ""
+    if profile == "unconfined":
+        return profile
+    try:
+        with Path(profile).open("rb") as file:
+            text = file.read(_MOST_PROFILE_BYTES + 1)
+        if len(text) > _MOST_PROFILE_BYTES:
+            raise InvalidArgumentError(f"it is larger than {_MOST_PROFILE_BYTES} bytes")
+        compact = json.dumps(json.loads(text), separators=(",", ":"))  # it will be in every container's record
+        own_profile(compact, ())
+    except OSError as error:
+        raise InvalidArgumentError(f"seccomp_profile: {profile}: {error.strerror}") from error
+    except (ValueError, RecursionError, InvalidArgumentError) as error:
+        raise InvalidArgumentError(f"seccomp_profile: {profile}: {error}") from error
+    return compact
 
 
 def _pairs(key: str, texts: Iterable[str]) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from tests.integration.network.network_lab import Lab, container, inside, out_of
 pytestmark = pytest.mark.root
 
 WANTED = make_default_bridge(bip="10.77.0.1/24", fixed_cidr="10.77.0.128/25", mtu=1400, icc=True)
-USUAL = make_default_bridge(bip="", fixed_cidr="", mtu=0, icc=True)
+USUAL = make_default_bridge()
 APART = make_default_bridge(bip="10.77.0.1/24", fixed_cidr="10.77.0.128/25", mtu=1400, icc=False)
 
 
@@ -67,6 +67,36 @@ async def test_containers_are_kept_apart_at_once(place: Lab) -> None:
             assert out_of_reach(other, address, 80)
         for each in (one, two):
             await stack.detach(each.id)
+
+
+async def test_it_has_ipv6_and_default_routes_lead_where_they_are_to(place: Lab) -> None:
+    wanted = make_default_bridge(
+        bip="10.77.0.1/24", default_gateway="10.77.0.254", ipv6=True, fixed_cidr_v6="fd77:7::/64", masquerade=False
+    )
+    async with place.stack(USUAL) as stack:
+        await stack.recover(())
+        assert not stack.default.enable_ipv6
+    async with place.stack(wanted) as stack:
+        await stack.recover(())
+        settings = await stack.attach(container("web"))
+        (endpoint,) = settings.endpoints
+        assert (endpoint.gateway, endpoint.ipv6_gateway) == ("10.77.0.254", "fd77:7::1")
+        assert endpoint.ipv6_address.startswith("fd77:7::")
+        assert "fd77:7::1/64" in output("ip -6 address show dev lab0")
+        assert "10.77.0.1/24" in output("ip -4 address show dev lab0")
+        inner = Path(settings.sandbox_path)
+        assert "default via 10.77.0.254" in inside(inner, lambda: output("ip route"))
+        assert "default via fd77:7::1" in inside(inner, lambda: output("ip -6 route"))
+        assert "10.77.0.0/24" not in output("nft list set ip lab masqueraded")
+        assert "10.77.0.0/24" in output("nft list set ip lab subnets")
+        await stack.detach(container("web").id)
+    async with place.stack(make_default_bridge(ipv6=True)) as stack:
+        await stack.recover(())
+        v4, v6 = stack.default.pools
+        assert (v4.asked_for, v6.asked_for, str(v6.subnet).startswith("fd77")) == (False, False, False)
+    async with place.stack(USUAL) as stack:
+        await stack.recover(())
+        assert [pool.subnet for pool in stack.default.pools] == [v4.subnet]
 
 
 async def test_addresses_of_another_network_are_refused(place: Lab) -> None:

@@ -47,7 +47,12 @@ class HostFiles:
 
 
 def compose(
-    container: Container, sandbox: Sandbox, host: HostFiles, *, host_gateway: str, others: Iterable[Sandbox]
+    container: Container,
+    sandbox: Sandbox,
+    host: HostFiles,
+    *,
+    host_gateways: Sequence[str],
+    others: Iterable[Sandbox],
 ) -> Mapping[str, bytes]:
     """Return the three files by name. Reads the host's files: call it in a thread.
 
@@ -55,7 +60,7 @@ def compose(
         container: whose spec counts.
         sandbox: its own, or the one that it shares.
         host: where the host's files are.
-        host_gateway: what the name host-gateway stands for.
+        host_gateways: what the name host-gateway stands for.
         others: running containers, for links.
 
     Raises:
@@ -63,7 +68,9 @@ def compose(
     """
     spec = container.spec
     asked = [parse_extra_host(entry) for entry in spec.extra_hosts]
-    extra = [(host_gateway if address == HOST_GATEWAY else address, alias) for alias, address in asked]
+    extra = [
+        (address, alias) for alias, given in asked for address in (host_gateways if given == HOST_GATEWAY else (given,))
+    ]
     name = sandbox.hostname
     if not sandbox.owns_namespace:
         lines = "".join(f"{address}\t{alias}\n" for address, alias in extra).encode()

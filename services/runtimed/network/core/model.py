@@ -31,6 +31,9 @@ OPTION_MACVLAN_MODE: Final = "macvlan_mode"
 OPTION_IPVLAN_MODE: Final = "ipvlan_mode"
 OPTION_IPVLAN_FLAG: Final = "ipvlan_flag"
 
+# Auxiliary addresses of these names are where containers' default routes lead to, instead of the bridge.
+DEFAULT_GATEWAY: Final = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
+
 # Of endpoints.
 OPTION_ENDPOINT_INTERFACE: Final = "com.docker.network.endpoint.ifname"
 OPTION_ENDPOINT_SYSCTLS: Final = "com.docker.network.endpoint.sysctls"
@@ -68,6 +71,11 @@ class Pool:
     ip_range: Subnet | None = None  # only from here, unless asked for
     auxiliary: Mapping[str, Address] = field(default_factory=dict)  # taken by others, by name
     asked_for: bool = True  # by the user, who may then ask for addresses in it
+
+    @property
+    def router(self) -> Address | None:
+        """Where its containers' default routes lead to; None: nowhere."""
+        return self.auxiliary.get(DEFAULT_GATEWAY[self.subnet.version], self.gateway)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,14 +131,22 @@ async def _settle_default_bridge(stack: NetworkState) -> None:
     else:
         others = [each.pools for each in stack.networks.values() if each.id != network.id and not each.config_only]
         ours = [pool.subnet for pools in others for pool in pools]
-        if wanted.pool is not None and ipam.overlaps(wanted.pool.subnet, ours):
-            raise InvalidArgumentError(f"bip: {wanted.pool.subnet} overlaps a network that is there")
+        for pool in wanted.pools:
+            if ipam.overlaps(pool.subnet, ours):
+                key = "bip" if pool.subnet.version == 4 else "bip6"
+                raise InvalidArgumentError(f"{key}: {pool.subnet} overlaps a network that is there")
         taken = await asyncio.to_thread(stack.dataplane.taken, network.bridge)
-        moved = wanted.pool is None and any(ipam.overlaps(pool.subnet, taken) for pool in network.pools)
-        if moved or not wanted.keeps(network):
-            pool = wanted.pool or await stack.free_pool()
-            log.warning("default network moved", subnet=str(pool.subnet), was_taken=moved)
-            after = replace(after, pools=(pool,))
+        given = {pool.subnet.version for pool in wanted.pools}
+        staying = [
+            pool
+            for pool in network.pools
+            if pool.subnet.version not in given and not pool.asked_for and not ipam.overlaps(pool.subnet, taken)
+        ]
+        lost = any(p.subnet.version not in given and ipam.overlaps(p.subnet, taken) for p in network.pools)
+        if lost or not wanted.keeps(network):
+            pools = await stack.default_pools(staying)
+            log.warning("default network moved", subnets=[str(pool.subnet) for pool in pools], was_taken=lost)
+            after = replace(after, pools=pools)
     if after == network:
         return
     if not stack.in_use(network.id):

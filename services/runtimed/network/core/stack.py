@@ -114,8 +114,9 @@ class NetworkStack(NetworkState):
         if sandbox is None:
             raise ConflictError(f"container {owner} is not connected: {len(settings.endpoints)} networks are recorded")
         others = tuple(self.sandboxes.values())
-        gateway = str(self.default.pools[0].gateway)
-        return await asyncio.to_thread(compose, container, sandbox, self._host, host_gateway=gateway, others=others)
+        own = tuple(str(pool.gateway) for pool in self.default.pools)
+        gateways = self._host_gateways or own
+        return await asyncio.to_thread(compose, container, sandbox, self._host, host_gateways=gateways, others=others)
 
     def linked(self, container_id: str) -> Mapping[str, Sequence[tuple[str, str]]]:
         """See ``Networking.linked``."""
@@ -199,7 +200,7 @@ class NetworkStack(NetworkState):
     async def _predefine(self) -> None:
         async with pools_locked():
             wanted = self.default_bridge
-            made = predefined(wanted.pool or await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
+            made = predefined(await self.default_pools(), self.names.default_bridge, datetime.now(UTC))
             networks = [wanted.of(network) if network.driver == BRIDGE else network for network in made]
             await self.store.add(*networks)
             self.networks.update((network.id, network) for network in networks)
@@ -211,9 +212,10 @@ class NetworkStack(NetworkState):
         if not broken:
             return
         async with pools_locked():
-            fresh = predefined(await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
+            fresh = predefined(await self.default_pools(), self.names.default_bridge, datetime.now(UTC))
         for network in broken:
             (made,) = (replace(one, id=network.id) for one in fresh if one.name == network.name)
+            made = self.default_bridge.of(made) if made.driver == BRIDGE else made
             log.warning("network defined anew", network=network.name, reason=network.fault)
             await self.store.redefine(made)
             self.networks[network.id] = made

@@ -77,12 +77,14 @@ class NetworkState:
         host: HostFiles = HostFiles(),  # noqa: B008  # frozen
         pools: Sequence[tuple[Subnet, int]] = (),
         default_bridge: DefaultBridge = DefaultBridge(),  # noqa: B008  # frozen
+        host_gateways: Sequence[str] = (),
         kept: KeptSockets = NOTHING_KEPT,
     ) -> None:
         """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack.
 
         ``pools`` are what networks without addresses of their own get theirs from; a family that has none there uses
         the default ones. ``default_bridge`` is what the configuration says of the network that there always is.
+        ``host_gateways`` are what the name host-gateway stands for; without any, that network's own addresses.
         ``kept`` is where sockets are left that have to outlive this process; it is closed with the stack.
         """
         self.store: Final = store
@@ -98,6 +100,7 @@ class NetworkState:
         self.relays: Final = Relays()
         self._pools: Final = pools
         self.default_bridge: Final = default_bridge
+        self._host_gateways = tuple(host_gateways)
         self._table = table
         self._host = host
         self.dns_servers: Final = ServerPool(self.sandboxes, host)
@@ -307,6 +310,15 @@ class NetworkState:
             del self._leaving[key]
         if not task.cancelled() and task.exception() is not None:
             log.warning("interface could not be deleted", address=key[1], error=str(task.exception()))
+
+    async def default_pools(self, known: Sequence[Pool] = ()) -> tuple[Pool, ...]:
+        """Return addresses for the default network: those that it is to have, those in ``known``, or free ones.
+
+        Hold ``pools_locked``. Raises as ``free_pool``.
+        """
+        wanted = self.default_bridge
+        there: dict[int, Pool] = {pool.subnet.version: pool for pool in known}
+        return tuple([wanted.pool(each) or there.get(each) or await self.free_pool(each) for each in wanted.versions])
 
     async def free_pool(self, version: int = 4) -> Pool:
         """Choose addresses of a family that nobody uses; hold ``pools_locked``.

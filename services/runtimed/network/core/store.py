@@ -145,8 +145,8 @@ def _pool(facts: dict[str, Any]) -> Pool:
     )
 
 
-def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
-    """Return the networks that every engine has, new: the usual one on ``bridge`` with the addresses of ``pool``."""
+def predefined(pools: tuple[Pool, ...], bridge: str, now: datetime) -> tuple[Network, ...]:
+    """Return the networks that every engine has, new: the usual one on ``bridge`` with the addresses of ``pools``."""
     options = {
         OPTION_DEFAULT_BRIDGE: "true",
         OPTION_ICC: "true",
@@ -156,7 +156,7 @@ def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
         OPTION_MTU: "1500",
     }
     return (
-        Network(new_id(), BRIDGE, BRIDGE, now, bridge, pools=(pool,), options=options),
+        Network(new_id(), BRIDGE, BRIDGE, now, bridge, pools=pools, options=options),
         Network(new_id(), HOST, HOST, now),
         Network(new_id(), NONE, NULL_DRIVER, now),
     )

@@ -183,7 +183,7 @@ def _family(network: Network, version: int, in_use: Collection[Address], asked: 
         return "", 0, ""
     address, pool = ipam.allocate(network, in_use, asked, version)
     closed = network.internal or network.layer3 or network.gateway_mode(version) == ISOLATED
-    return str(address), pool.subnet.prefixlen, "" if closed or pool.gateway is None else str(pool.gateway)
+    return str(address), pool.subnet.prefixlen, "" if closed or pool.router is None else str(pool.router)
 
 
 def gateway_endpoint(endpoints: Sequence[Attached], version: int = 4) -> str:

@@ -53,7 +53,7 @@ def test_first_part_of_a_complete_name_is_a_name_too() -> None:
 
 
 def files(spec: ContainerSpec, own: Sandbox, root: Path, others: Iterable[Sandbox] = ()) -> dict[str, str]:
-    made = compose(container(spec), own, HostFiles(root), host_gateway="172.17.0.1", others=others)
+    made = compose(container(spec), own, HostFiles(root), host_gateways="172.17.0.1", others=others)
     return {name: content.decode() for name, content in made.items()}
 
 

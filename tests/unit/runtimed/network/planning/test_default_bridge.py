@@ -1,24 +1,30 @@
 """What the configuration says of networks: read, and refused where it makes no sense."""
 
 from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
-from runtimed.network.core.model import OPTION_ICC, OPTION_MTU, Network, Pool
+from runtimed.network.core.model import OPTION_ICC, OPTION_MASQUERADE, OPTION_MTU, Network, Pool
 from runtimed.network.core.store import predefined
-from runtimed.network.planning.default_bridge import DefaultBridge, make_default_bridge, parse_default_options
+from runtimed.network.planning.default_bridge import (
+    make_default_bridge,
+    parse_default_options,
+    parse_host_gateways,
+)
 from runtimed.network.planning.ipam import choose_pool
 from sampan.errors import InvalidArgumentError
 
 MTU = "com.docker.network.driver.mtu"
 
 
-def made(*, bip: str = "", fixed_cidr: str = "", mtu: int = 0, icc: bool = True) -> DefaultBridge:
-    return make_default_bridge(bip=bip, fixed_cidr=fixed_cidr, mtu=mtu, icc=icc)
+ULA = "fd12:3456:789a::"
+made = make_default_bridge
 
 
-def usual(pool: Pool | None = None) -> Network:
-    return predefined(pool or choose_pool(()), "docker0", datetime.now(UTC))[0]
+def usual(*pools: Pool) -> Network:
+    return predefined(pools or (choose_pool(()),), "docker0", datetime.now(UTC))[0]
 
 
 def test_nothing_said_is_the_usual_network() -> None:
@@ -29,19 +35,74 @@ def test_nothing_said_is_the_usual_network() -> None:
 
 def test_addresses_are_those_of_bip_and_containers_those_of_a_part() -> None:
     wanted = made(bip="10.9.0.1/24", fixed_cidr="10.9.0.128/25")
-    assert wanted.pool is not None
-    assert (str(wanted.pool.subnet), str(wanted.pool.gateway)) == ("10.9.0.0/24", "10.9.0.1")
-    assert str(wanted.pool.ip_range) == "10.9.0.128/25"
-    assert wanted.keeps(usual(wanted.pool))
+    (pool,) = wanted.pools
+    assert (str(pool.subnet), str(pool.gateway), str(pool.router)) == ("10.9.0.0/24", "10.9.0.1", "10.9.0.1")
+    assert str(pool.ip_range) == "10.9.0.128/25"
+    assert wanted.keeps(usual(pool))
     assert not wanted.keeps(usual())
-    assert not made().keeps(usual(wanted.pool))  # it is said no more
+    assert not made().keeps(usual(pool))  # it is said no more
+
+
+def test_of_ipv6_part_alone_is_all_there_is_and_without_either_it_is_what_nobody_uses() -> None:
+    (pool,) = made(ipv6=True, fixed_cidr_v6=f"{ULA}/64").pools
+    assert (str(pool.subnet), str(pool.gateway), pool.ip_range) == (f"{ULA}/64", f"{ULA}1", None)
+    (pool,) = made(ipv6=True, bip6=f"{ULA}9/64", fixed_cidr_v6=f"{ULA}/80").pools
+    assert (str(pool.subnet), str(pool.gateway), str(pool.ip_range)) == (f"{ULA}/64", f"{ULA}9", f"{ULA}/80")
+    free = choose_pool((), [(ip_network(f"{ULA}/48"), 64)], 6)
+    wanted = made(ipv6=True)
+    assert wanted.pools == ()
+    assert wanted.keeps(usual(choose_pool(()), free))
+    assert not wanted.keeps(usual())
+    assert not made().keeps(usual(choose_pool(()), free))
+    assert (wanted.of(usual()).enable_ipv6, made().of(usual()).enable_ipv6) == (True, False)
+
+
+def test_default_routes_lead_to_another_host_if_that_is_said() -> None:
+    v4, v6 = made(
+        bip="10.9.0.1/24", default_gateway="10.9.0.254", ipv6=True, bip6=f"{ULA}1/64", default_gateway_v6=f"{ULA}fe"
+    ).pools
+    assert (str(v4.gateway), str(v4.router)) == ("10.9.0.1", "10.9.0.254")
+    assert (str(v6.gateway), str(v6.router)) == (f"{ULA}1", f"{ULA}fe")
+    assert v4.auxiliary == {"DefaultGatewayIPv4": v4.router}  # which is how dockerd's inspect shows it
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("bip6", {"bip6": f"{ULA}1/64"}),
+        ("bip6", {"ipv6": True, "bip6": "10.9.0.1/24"}),
+        ("bip6", {"ipv6": True, "bip6": ULA}),
+        ("bip6", {"ipv6": True, "bip6": f"{ULA}/64"}),
+        ("fixed_cidr_v6", {"fixed_cidr_v6": f"{ULA}/64"}),
+        ("fixed_cidr_v6", {"ipv6": True, "fixed_cidr_v6": "10.9.0.0/24"}),
+        ("fixed_cidr_v6", {"ipv6": True, "bip6": f"{ULA}1/64", "fixed_cidr_v6": "fd00::/64"}),
+        ("default_gateway", {"default_gateway": "10.9.0.2"}),
+        ("default_gateway", {"bip": "10.9.0.1/24", "default_gateway": "10.8.0.2"}),
+        ("default_gateway", {"bip": "10.9.0.1/24", "default_gateway": "10.9.0.1"}),
+        ("default_gateway", {"bip": "10.9.0.1/24", "default_gateway": "10.9.0.255"}),
+        ("default_gateway", {"bip": "10.9.0.1/24", "default_gateway": "x"}),
+        ("default_gateway_v6", {"default_gateway_v6": f"{ULA}2"}),
+        ("default_gateway_v6", {"ipv6": True, "default_gateway_v6": f"{ULA}2"}),
+        ("default_gateway_v6", {"ipv6": True, "bip6": f"{ULA}1/64", "default_gateway_v6": "10.9.0.2"}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_name(key: str, said: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^{key}: "):
+        made(**said)
+
+
+def test_host_has_one_address_of_a_family() -> None:
+    assert parse_host_gateways(("10.0.0.1", "fd00::1")) == ("10.0.0.1", "fd00::1")
+    for texts in (("10.0.0.1", "10.0.0.2"), ("x",), ("0.0.0.0",), ("",)):
+        with pytest.raises(InvalidArgumentError, match=r"^host_gateway_ips: "):
+            parse_host_gateways(texts)
 
 
 def test_size_of_packets_waits_for_containers_to_leave_and_their_isolation_does_not() -> None:
-    wanted = made(mtu=1400, icc=False)
+    wanted = made(mtu=1400, icc=False, masquerade=False)
     assert (wanted.of(usual()).options[OPTION_MTU], wanted.of(usual()).options[OPTION_ICC]) == ("1400", "false")
     beneath = wanted.beneath(usual()).options
-    assert (beneath[OPTION_MTU], beneath[OPTION_ICC]) == ("1500", "false")
+    assert (beneath[OPTION_MTU], beneath[OPTION_ICC], beneath[OPTION_MASQUERADE]) == ("1500", "false", "false")
 
 
 @pytest.mark.parametrize(
