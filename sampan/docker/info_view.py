@@ -224,7 +224,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "ExperimentalBuild": False,
         "ServerVersion": VERSION,
         "Swarm": dict(_SWARM),
-        "LiveRestoreEnabled": True,
+        "LiveRestoreEnabled": not facts.host.stops_containers,
         "Isolation": "",
         "CDISpecDirs": list(facts.host.cdi_spec_dirs),
         **({"DiscoveredDevices": found} if found else {}),  # as Docker does, to clients of 1.50 on

@@ -39,6 +39,7 @@ class HostInfo:
     cgroup_driver: str = ""  # who makes containers' cgroups: "cgroupfs", the runtime itself
     labels: tuple[str, ...] = ()  # of the engine: "name=value"
     log_driver: str = ""  # of containers that ask for none
+    stops_containers: bool = False  # when it is stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Service(Generic[C]):
     _names: list[str]
     _stores: "list[Store]"
     _fronts: list[Front]
+    told: asyncio.Event  # that the process is to end; without it, what is ``stopping`` begins anew
 
     def serve(self, servicer: object) -> None:
         """Serve ``servicer``; it derives from a generated ``<Name>Servicer``, which says what service it is."""
@@ -142,7 +143,7 @@ async def _life(name: str, config: C, build: Build[C], load: Callable[[], C]) ->
 
         for number in (signal.SIGTERM, signal.SIGINT):  # first, so that none is missed during a slow start
             asyncio.get_running_loop().add_signal_handler(number, stop)
-        await _once(name, config, build, stopping, reloading)
+        await _once(name, config, build, stopping, told, reloading)
 
 
 class _Reloading(Generic[C]):
@@ -163,7 +164,14 @@ class _Reloading(Generic[C]):
         log.info("configuration reloaded")
 
 
-async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, reloading: _Reloading[C]) -> None:
+async def _once(
+    name: str,
+    config: C,
+    build: Build[C],
+    stopping: asyncio.Event,
+    told: asyncio.Event,
+    reloading: _Reloading[C],
+) -> None:
     layout = config.layout
     async with AsyncExitStack() as stack:
         closed.make_closed(layout.data_root, layout.data_root_mode)
@@ -181,7 +189,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, 
         set_aside = SetAside(name, layout.run(name))
         state = StateFile(name, layout, config.socket_group)
         service = Service(
-            config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], {}, [], [], [], []
+            config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], {}, [], [], [], [], told
         )
         registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()

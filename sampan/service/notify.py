@@ -2,6 +2,10 @@
 
 import os
 import socket
+from typing import Final
+
+# What a service says with a number of microseconds when it needs as long to stop.
+EXTEND_TIMEOUT: Final = "EXTEND_TIMEOUT_USEC"
 
 
 def notify(state: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runtimed.containers.defaults import ContainerDefaults, make_defaults
 from runtimed.containers.remapping import Remapping, read_remapping
-from runtimed.network.planning.default_bridge import DefaultBridge, make_default_bridge
+from runtimed.network.planning.default_bridge import DefaultBridge, make_default_bridge, parse_host_gateways
 from runtimed.stats.container_labels import DEFAULT_LABELS
 from sampan.service.config import ServiceConfig, option
 
@@ -50,8 +50,30 @@ class RuntimedConfig(ServiceConfig):
     subuid_file: str = option("/etc/subuid", "where those ranges are, of user IDs")
     subgid_file: str = option("/etc/subgid", "likewise, of group IDs")
     init: bool = option(False, "have an init program in containers that do not say, as --init does")
+    live_restore: bool = option(True, "let containers run on while the engine is stopped; false: stop them with it")
+    shutdown_timeout_s: float = option(
+        15.0, "seconds that containers get to end that are stopped with the engine, unless they have more of their own"
+    )
+    default_ipc_mode: str = option("", "private or shareable: IPC namespaces of containers; empty: private")
+    default_cgroupns_mode: str = option(
+        "", "private or host: control group namespaces of containers; empty: host's where version 1 is in use"
+    )
+    cgroup_parent: str = option("", "control group that containers are made in; empty: the engine's own")
+    seccomp_profile: str = option(
+        "",
+        "file with a seccomp profile in Docker's format for containers that name none, or unconfined; empty: built in",
+    )
     bip: str = option("", "address of the default bridge, with its network: 10.9.0.1/24; empty: some that nobody uses")
     fixed_cidr: str = option("", "part of bip's network that containers get their addresses from; empty: all of it")
+    default_gateway: str = option("", "address in bip's network that default routes lead to; empty: the bridge's own")
+    ipv6: bool = option(False, "have IPv6 addresses on the default bridge, too")
+    bip6: str = option("", "its IPv6 address, with its network: fd12:3456:789a::1/64; empty: some that nobody uses")
+    fixed_cidr_v6: str = option("", "part of bip6's network that containers get theirs from, or that network itself")
+    default_gateway_v6: str = option("", "address in bip6's network that default routes lead to")
+    ip_masq: bool = option(True, "give containers on the default bridge the host's address outside")
+    host_gateway_ips: tuple[str, ...] = option(
+        (), "addresses that host-gateway stands for in --add-host; empty: the default bridge's"
+    )
     mtu: int = option(0, "largest packet of the default bridge, in bytes; 0: 1500")
     icc: bool = option(True, "let containers on the default bridge reach each other")
     default_network_opts: tuple[str, ...] = option(
@@ -79,9 +101,29 @@ class RuntimedConfig(ServiceConfig):
             no_new_privileges=self.no_new_privileges,
             host_ip=self.host_ip,
             init=self.init,
+            ipc_mode=self.default_ipc_mode,
+            cgroupns_mode=self.default_cgroupns_mode,
+            cgroup_parent=self.cgroup_parent,
+            seccomp_profile=self.seccomp_profile,
         )
 
     @property
     def default_bridge(self) -> DefaultBridge:
         """What the default network is to be. InvalidArgumentError."""
-        return make_default_bridge(bip=self.bip, fixed_cidr=self.fixed_cidr, mtu=self.mtu, icc=self.icc)
+        return make_default_bridge(
+            bip=self.bip,
+            fixed_cidr=self.fixed_cidr,
+            default_gateway=self.default_gateway,
+            ipv6=self.ipv6,
+            bip6=self.bip6,
+            fixed_cidr_v6=self.fixed_cidr_v6,
+            default_gateway_v6=self.default_gateway_v6,
+            mtu=self.mtu,
+            icc=self.icc,
+            masquerade=self.ip_masq,
+        )
+
+    @property
+    def host_gateways(self) -> tuple[str, ...]:
+        """What host-gateway stands for; empty: the default bridge's addresses. InvalidArgumentError."""
+        return parse_host_gateways(self.host_gateway_ips)

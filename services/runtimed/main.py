@@ -37,6 +37,7 @@ from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import Parts, Runner
+from runtimed.lifecycle.shutdown import Shutdown
 from runtimed.lifecycle.waits import Waits
 from runtimed.local.containers import LocalContainers, LocalExecs
 from runtimed.local.host import LocalEvents, LocalHost
@@ -162,6 +163,7 @@ class Core:
             set_aside=service.set_aside,
             pools=parse_default_pools(config.default_address_pools),
             default_bridge=config.default_bridge,
+            host_gateways=config.host_gateways,
             kept=KeptSockets(os.environ.get("NOTIFY_SOCKET", "")),
         )
         self.records = Records(self.memory, self.paths, self.network)
@@ -186,6 +188,9 @@ class Core:
             self.memory, self.runner, self.removal, self.events, self.metrics, self.background, self.paths,
             health.watch, self.oom,
         )  # fmt: skip
+        self.shutdown = Shutdown(
+            self.memory, self.lifecycle, live_restore=config.live_restore, timeout_s=config.shutdown_timeout_s
+        )
 
     def statuses(self) -> list[Status]:
         """Return the state of every container."""
@@ -270,6 +275,11 @@ class Core:
         await self.logs.recover(self.memory)
         await recovery.run()
         await self.execs.recover()
+        stack.push_async_callback(self._stop_containers)  # first of all, while everything is there
+
+    async def _stop_containers(self) -> None:
+        if self.service.told.is_set():
+            await self.shutdown.run()
 
     def _containers(self) -> Containers:
         containers = Containers(
@@ -320,6 +330,7 @@ class Core:
             labels=check_labels(self.service.config.labels),
             log_driver=self.service.config.log_driver,
             remapped=self.remapping is not None,
+            live_restore=self.service.config.live_restore,
         )
         networks = Networks(self.network, self.records)
         networks.default_options = parse_default_options(self.service.config.default_network_opts)
@@ -327,6 +338,8 @@ class Core:
         def reload(config: RuntimedConfig) -> None:
             found, given = parse_default_options(config.default_network_opts), check_labels(config.labels)
             networks.default_options, known.labels, known.log_driver = found, given, config.log_driver
+            known.live_restore = self.shutdown.live_restore = config.live_restore
+            self.shutdown.timeout_s = config.shutdown_timeout_s
 
         self.service.reloads.append(reload)
         usage = RuntimeUsage(

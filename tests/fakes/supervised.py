@@ -2,7 +2,7 @@
 
 It tells in ``history`` what it does, and in ``how-<name>`` whether it was forked or started by exec. Files in the
 data root change how it behaves: ``fail-<name>`` holds the status it exits with at once, ``mute-<name>`` makes it never
-ready, ``deaf-<name>`` makes it ignore SIGTERM.
+ready, ``deaf-<name>`` makes it ignore SIGTERM, ``slow-<name>`` holds the seconds that it asks for and takes to stop.
 """
 
 import fcntl
@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
 from sampan.layout import Layout
-from sampan.service.notify import notify
+from sampan.service.notify import EXTEND_TIMEOUT, notify
 
 
 def main(name: str) -> None:
@@ -34,6 +35,10 @@ def main(name: str) -> None:
             history.write(f"{name} {what}\n")
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        slow = layout.data_root / f"slow-{name}"
+        if slow.exists():
+            notify(f"{EXTEND_TIMEOUT}={round((float(slow.read_text()) + 30) * 1e6)}")
+            time.sleep(float(slow.read_text()))
         if not (layout.data_root / f"deaf-{name}").exists():
             say("stopped")
             sys.exit(0)

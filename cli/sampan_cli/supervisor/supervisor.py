@@ -16,7 +16,7 @@ from typing import Final
 
 from sampan.errors import SampanError
 from sampan.layout import Layout
-from sampan.service.notify import notify
+from sampan.service.notify import EXTEND_TIMEOUT, notify
 from sampan.services import LISTENER, STARTED
 from sampan.sys.closed import make_closed
 from sampan.sys.memory import drop_clean_pages, trim
@@ -53,6 +53,7 @@ class _Keeper:
     ready_at: float | None = None
     restart_at: float | None = None
     log_start: int = 0  # where in its log the present process began
+    stops_by: float = 0.0  # by when it has to have ended, once it was told to
 
 
 class Supervisor:
@@ -215,7 +216,10 @@ class Supervisor:
         self._selector.register(keeper.child.pidfd, selectors.EVENT_READ, lambda: self._on_exit(keeper))
 
     def _on_notify(self, keeper: _Keeper) -> None:
-        ready = "READY=1" in keeper.notify.receive()
+        said = keeper.notify.receive()
+        if self._stopping:
+            self._give_time(keeper, said)
+        ready = "READY=1" in said
         if not ready or keeper.child is None or keeper.ready_at is not None or self._stopping:
             return
         keeper.ready_at = time.monotonic()
@@ -224,6 +228,14 @@ class Supervisor:
             self._on_ready()
             trim()
             drop_clean_pages()  # from here on there is nothing to do but wait
+
+    def _give_time(self, keeper: _Keeper, said: Sequence[str]) -> None:
+        """Wait longer for a service that asks for it as sd_notify(3) has it, and have systemd wait for all of us."""
+        for line in said:
+            name, _, value = line.partition("=")
+            if name == EXTEND_TIMEOUT and value.isdecimal():
+                keeper.stops_by = max(keeper.stops_by, time.monotonic() + int(value) / 1e6)
+                notify(f"{EXTEND_TIMEOUT}={int(value) + int(STOP_TIMEOUT_S * 1e6) * len(self._keepers)}")
 
     def _on_exit(self, keeper: _Keeper) -> None:
         assert keeper.child is not None
@@ -257,9 +269,9 @@ class Supervisor:
             if keeper.child is None:
                 continue
             keeper.child.signal(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while keeper.child is not None and not self._hurry and time.monotonic() < deadline:
-                self._handle_events(deadline)
+            keeper.stops_by = time.monotonic() + STOP_TIMEOUT_S
+            while keeper.child is not None and not self._hurry and time.monotonic() < keeper.stops_by:
+                self._handle_events(keeper.stops_by)
             if keeper.child is not None:
                 _say(f"{keeper.name} (pid {keeper.child.pid}) does not stop: killing it")
                 keeper.child.signal(signal.SIGKILL)

@@ -35,7 +35,7 @@ from sampan.resource.container import Container, ContainerState, Exit, Health, S
 
 _STOP_TIMEOUT_S: Final = 10.0
 # After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.
-_KILL_TIMEOUT_S: Final = 30.0
+KILL_TIMEOUT_S: Final = 30.0
 
 UNKNOWN_EXIT: Final = 255  # conmon was killed, or the machine rebooted: nobody saw the exit
 
@@ -315,12 +315,15 @@ class Lifecycle:
         return True
 
     async def _stop(self, entry: Entry, grace_s: float | None, number: int) -> None:
-        if await self._request_stop(entry):
-            return
+        if not await self._request_stop(entry):
+            await self.end(entry, grace_s, number)
+
+    async def end(self, entry: Entry, grace_s: float | None, number: int) -> None:
+        """Signal it, wait, SIGKILL. Raises ConflictError if it could not be killed."""
         await self._signal(entry, number)
         if not await self._down_within(entry, grace_s):
             await self._signal(entry, signal.SIGKILL)
-            if not await self._down_within(entry, _KILL_TIMEOUT_S):
+            if not await self._down_within(entry, KILL_TIMEOUT_S):
                 raise ConflictError(f"container {entry.container.name} did not end after SIGKILL")
         self._events.container(entry.container, "stop")
 
@@ -361,7 +364,7 @@ class Lifecycle:
         await self._killed(entry)
 
     async def _killed(self, entry: Entry) -> None:
-        if not await self._down_within(entry, _KILL_TIMEOUT_S):
+        if not await self._down_within(entry, KILL_TIMEOUT_S):
             raise ConflictError(f"Could not kill container {entry.id}: it did not end after SIGKILL")
 
     async def _signal(self, entry: Entry, number: int) -> None:

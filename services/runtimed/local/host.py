@@ -54,14 +54,18 @@ class LocalHost:
         labels: Sequence[str] = (),
         log_driver: str = "",
         remapped: bool = False,
+        live_restore: bool = True,
     ) -> None:
         """``labels`` are the engine's, ``log_driver`` that of containers that ask for none; both may be replaced.
+
+        So may ``live_restore``, whether containers run on when the engine is stopped.
 
         ``remapped``: containers have user namespaces unless they say otherwise.
         """
         self._remapped = remapped
         self.labels = tuple(labels)
         self.log_driver = log_driver
+        self.live_restore = live_restore
         self._host = host
         self._installed = installed
         self._statuses = statuses
@@ -98,4 +102,5 @@ class LocalHost:
             cgroup_driver="cgroupfs",
             labels=self.labels,
             log_driver=self.log_driver,
+            stops_containers=not self.live_restore,
         )

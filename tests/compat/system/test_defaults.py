@@ -30,6 +30,14 @@ mtu = 1400
 icc = false
 default_network_opts = ["bridge=com.docker.network.driver.mtu=1300"]
 labels = ["rack=7", "owner=team"]
+default_gateway = "10.78.0.254"
+ipv6 = true
+fixed_cidr_v6 = "fd78::/64"
+host_gateway_ips = ["192.0.2.7"]
+default_ipc_mode = "shareable"
+default_cgroupns_mode = "private"
+cgroup_parent = "/defaults-test"
+seccomp_profile = "unconfined"
 """
 
 
@@ -51,9 +59,20 @@ def test_containers_get_what_they_do_not_say_themselves(docker_config: Path, reg
             "Type": "local",
             "Config": {"max-size": "10k", "max-file": "2"},
         }
-        docker("rm", "-f", name)
         assert docker("run", "--rm", image, "cat", "/sys/class/net/eth0/mtu").line == "1400"
-        assert docker("run", "--rm", image, "ip", "route").lines[0].startswith("default via 10.78.0.1")
+        assert docker("run", "--rm", image, "ip", "route").lines[0].startswith("default via 10.78.0.254")
+        lines = docker("run", "--rm", image, "sh", "-c", "ip -6 route; grep Seccomp: /proc/self/status").lines
+        assert "default via fd78::1" in " ".join(lines)
+        assert lines[-1] == "Seccomp:\t0"
+        assert docker(
+            "run", "--rm", "--security-opt", "seccomp=builtin", image, "grep", "Seccomp:", "/proc/self/status"
+        )
+        hosts = docker("run", "--rm", "--add-host", "up:host-gateway", image, "cat", "/etc/hosts").lines
+        assert "192.0.2.7\tup" in hosts
+        host = json.loads(docker("inspect", name, "--format", "{{json .HostConfig}}").stdout)
+        assert (host["IpcMode"], host["CgroupnsMode"]) == ("shareable", "private")
+        assert host["CgroupParent"] == "/defaults-test"
+        docker("rm", "-f", name)
         init = ("--network", "none", image, "cat", "/proc/1/comm")
         assert docker("run", "--rm", *init).line != "cat"
         assert docker("run", "--rm", "--init=false", *init).line == "cat"
@@ -62,7 +81,15 @@ def test_containers_get_what_they_do_not_say_themselves(docker_config: Path, reg
         assert docker("run", "--rm", "--network", "small", image, "cat", "/sys/class/net/eth0/mtu").line == "1300"
         docker("network", "rm", "small")
         shown = json.loads(docker("network", "inspect", "bridge").stdout)[0]
-        assert shown["IPAM"]["Config"] == [{"Subnet": "10.78.0.0/24", "Gateway": "10.78.0.1"}]
+        assert shown["IPAM"]["Config"] == [
+            {
+                "Subnet": "10.78.0.0/24",
+                "Gateway": "10.78.0.1",
+                "AuxiliaryAddresses": {"DefaultGatewayIPv4": "10.78.0.254"},
+            },
+            {"Subnet": "fd78::/64", "Gateway": "fd78::1"},
+        ]
+        assert shown["EnableIPv6"] is True
         assert shown["Options"]["com.docker.network.bridge.enable_icc"] == "false"
         assert json.loads(docker("info", "--format", "{{json .Labels}}").stdout) == ["rack=7", "owner=team"]
         assert docker("info", "--format", "{{.LoggingDriver}}").line == "local"

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from sampan.layout import Layout
+from sampan.service.notify import EXTEND_TIMEOUT
 from sampan.services import KEPT, STARTED
 from sampan_cli.supervisor.roots import claim
+from sampan_cli.supervisor.supervisor import STOP_TIMEOUT_S
 from tests.support.tools import eventually
 
 REPOSITORY = Path(__file__).parents[3]
@@ -141,6 +143,27 @@ def test_up_starts_every_service_and_stops_them_in_reverse_order(roots: Roots) -
     assert process.wait(20) == 0
     assert roots.history()[len(STARTED) :] == [f"{name} stopped" for name in reversed(STARTED)]
     assert "imaged      | imaged started" in roots.terminal()
+
+
+def test_a_service_that_asks_for_more_time_to_stop_gets_it_and_systemd_is_told(roots: Roots) -> None:
+    """runtimed does, which may have containers to stop."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(roots.layout.data_root / "systemd"))
+        systemd.settimeout(20)
+        os.environ["NOTIFY_SOCKET"] = str(roots.layout.data_root / "systemd")
+        try:
+            process = roots.up()
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        roots.behave("slow-runtimed", str(STOP_TIMEOUT_S + 1))
+        process.terminate()
+        said = ""
+        while not said.startswith(EXTEND_TIMEOUT):
+            said = systemd.recv(4096).decode()
+        assert int(said.partition("=")[2]) > (STOP_TIMEOUT_S + 31) * 1e6  # others have to stop, too
+        assert process.wait(60) == 0
+    assert "runtimed stopped" in roots.history()
+    assert "does not stop" not in roots.terminal()
 
 
 def test_services_get_the_environment_they_are_meant_for(roots: Roots) -> None:

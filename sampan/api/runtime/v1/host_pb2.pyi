@@ -86,6 +86,7 @@ class HostInfoResponse(_message.Message):
     CGROUP_DRIVER_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     LOG_DRIVER_FIELD_NUMBER: _builtins.int
+    STOPS_CONTAINERS_FIELD_NUMBER: _builtins.int
     default_runtime: _builtins.str
     cgroup_version: _builtins.int
     cgroup_layout: _builtins.str
@@ -100,6 +101,8 @@ class HostInfoResponse(_message.Message):
     """who makes containers' cgroups: "cgroupfs", the runtime itself"""
     log_driver: _builtins.str
     """of containers that ask for none"""
+    stops_containers: _builtins.bool
+    """when it is stopped"""
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInfoResponse.Runtime]: ...
     @_builtins.property
@@ -146,10 +149,11 @@ class HostInfoResponse(_message.Message):
         cgroup_driver: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         log_driver: _builtins.str = ...,
+        stops_containers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "labels", b"labels", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "labels", b"labels", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "stops_containers", b"stops_containers", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
