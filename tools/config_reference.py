@@ -149,11 +149,8 @@ def page() -> str:
 
 def _config_class(service: str) -> type[Any]:
     module = importlib.import_module(f"{service}.main")
-    (kind,) = (
-        each
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, ServiceConfig) and each is not ServiceConfig
-    )
+    kinds = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, ServiceConfig)]
+    kind: type[Any] = max(kinds, key=lambda each: len(each.__mro__))  # the others are what it is made from
     return kind
 
 

@@ -6,84 +6,21 @@ named with a reason.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
+from sampan.docker.durations import parse_duration
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.services import STARTED
+from sampan_cli.migration.translation import Translation
+from sampan_cli.migration.untranslated import ANYHOW, WITHOUT
 
 _MOST_BYTES: Final = 1 << 20
 
-# The engine's default, or how it is in any case: these say nothing new.
-_ANYHOW: Final[Mapping[str, tuple[object, ...]]] = {
-    "live-restore": (True,), "icc": (True,), "ip-forward": (True,), "ip-masq": (True,), "iptables": (True,),
-    "ip6tables": (True,), "ipv6": (False,), "userland-proxy": (True,), "experimental": (False,), "init": (False,),
-    "selinux-enabled": (False,), "raw-logs": (False,), "default-cgroupns-mode": ("private",), "bridge": ("", "docker0"),
-    "mtu": (0, 1500), "exec-opts": ([], ["native.cgroupdriver=cgroupfs"]), "storage-opts": ([],), "labels": ([],),
-    "seccomp-profile": ("", "builtin"), "userns-remap": ("",), "cgroup-parent": ("",), "oom-score-adjust": (0,),
-    "debug": (False,), "tls": (False,), "tlsverify": (False,), "swarm-default-advertise-addr": ("",),
-    "node-generic-resources": ([],), "allow-nondistributable-artifacts": ([],), "api-cors-header": ("",),
-}  # fmt: skip
-
-# Why there is nothing to translate them into.
-_WITHOUT: Final[Mapping[str, str]] = {
-    "data-root": "the engine keeps its own format elsewhere: sampan --data-root; images come along by docker save",
-    "exec-root": "sampan --run-root",
-    "pidfile": "the run root says who runs there",
-    "containerd": "there is no containerd", "containerd-namespace": "there is no containerd",
-    "containerd-plugin-namespace": "there is no containerd",
-    "live-restore": "containers always go on when the engine stops",
-    "shutdown-timeout": "containers are not stopped with the engine",
-    "iptables": "the engine keeps an nftables table of its own", "ip6tables": "the engine keeps its own nftables table",
-    "userland-proxy-path": "the engine has no such program",
-    "experimental": "there is nothing of the kind",
-    "proxies": "set HTTP_PROXY and its like in the environment of the engine",
-    "network-control-plane-mtu": "there is no swarm", "swarm-default-advertise-addr": "there is no swarm",
-    "node-generic-resources": "there is no swarm",
-}  # fmt: skip
-
-# Other keys of dockerd's that have no equivalent, and no way around it.
-_KNOWN: Final = frozenset(
-    (
-        "bip6", "bridge", "default-gateway", "default-gateway-v6", "fixed-cidr-v6", "ipv6",
-        "ip-forward", "ip-masq", "host-gateway-ip", "host-gateway-ips",
-        "seccomp-profile", "selinux-enabled", "exec-opts", "cgroup-parent", "default-cgroupns-mode", "oom-score-adjust",
-        "storage-opts", "raw-logs", "userland-proxy", "api-cors-header", "allow-nondistributable-artifacts",
-        "min-api-version", "log-format",
-    )
-)  # fmt: skip
-
 _LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warning", "error": "error", "fatal": "error"}
 _DRIVERS: Final = {"overlay2": "overlayfs", "overlayfs": "overlayfs", "vfs": "native"}
-
-
-@dataclass(slots=True)
-class Translation:
-    """What a ``daemon.json`` comes to."""
-
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # by service: keys and values
-    without: list[str] = field(default_factory=list)  # what has no equivalent, each with its reason
-    notes: list[str] = field(default_factory=list)  # what should be looked at
-
-    def set(self, service: str, key: str, value: object) -> None:
-        """Add a key of a service's file."""
-        self.files.setdefault(service, {})[key] = value
-
-    def registry(self, host: str) -> dict[str, Any]:
-        """Return the table of a registry."""
-        tables: list[dict[str, Any]] = self.files.setdefault("imaged", {}).setdefault("registries", [])
-        for table in tables:
-            if table["host"] == host:
-                return table
-        tables.append({"host": host})
-        return tables[-1]
-
-    def texts(self) -> dict[str, str]:
-        """Return each service's file."""
-        return {service: _toml(keys) for service, keys in sorted(self.files.items())}
 
 
 def read(path: Path) -> Mapping[str, Any]:
@@ -108,20 +45,19 @@ def translate(document: Mapping[str, Any]) -> Translation:
     """Translate it. InvalidArgumentError, naming the key, for a value of the wrong type."""
     result = Translation()
     for key, value in document.items():
-        if any(type(value) is type(same) and value == same for same in _ANYHOW.get(key, ())):
+        if any(type(value) is type(same) and value == same for same in ANYHOW.get(key, ())):
             continue
         if (translator := _TRANSLATORS.get(key)) is not None:
             try:
                 translator(result, value)
             except (TypeError, ValueError, AttributeError, KeyError, SampanError) as error:
                 raise InvalidArgumentError(f"{key}: {json.dumps(value)[:200]} cannot be understood") from error
-        elif key in _WITHOUT:
-            result.without.append(f"{key}: {_WITHOUT[key]}")
-        elif key in _KNOWN:
-            result.without.append(f"{key}: the engine has nothing like it")
+        elif key in WITHOUT:
+            result.without.append(f"{key}: {WITHOUT[key]}")
         else:
             result.without.append(f"{key}: dockerd has no such key, as far as is known")
     _look_at_hosts(result)
+    _look_at_ipv6(result)
     return result
 
 
@@ -200,12 +136,16 @@ def _mirrors(result: Translation, value: Any) -> None:
 
 
 def _insecure(result: Translation, value: Any) -> None:
-    for host in _texts(value):
-        if "/" in host:
-            ip_network(host)
-            result.without.append(f"insecure-registries: {host}: name each registry, ranges are not understood")
-        else:
+    networks = [host for host in _texts(value) if "/" in host]
+    for host in value:
+        if host not in networks:
             result.registry(host)["insecure"] = True
+    if networks:
+        result.set("imaged", "insecure_networks", [str(ip_network(host, strict=False)) for host in networks])
+        result.notes.append(
+            f"insecure-registries: {', '.join(networks)}: of registries that are named by their addresses; "
+            "add those that have names to [[registries]]"
+        )
 
 
 def _storage(result: Translation, value: Any) -> None:
@@ -232,6 +172,12 @@ def _builder(result: Translation, value: Any) -> None:
             result.without.append(f"builder: {key}: the engine has nothing like it")
 
 
+_ROOM: Final = {
+    "keepStorage": "reserved_bytes", "reservedSpace": "reserved_bytes", "maxUsedSpace": "max_used_bytes",
+    "minFreeSpace": "min_free_bytes",
+}  # fmt: skip
+
+
 def _build_cache(result: Translation, given: Mapping[str, Any]) -> None:
     for key, value in given.items():
         if key in ("defaultKeepStorage", "defaultMaxUsedSpace"):
@@ -240,8 +186,37 @@ def _build_cache(result: Translation, given: Mapping[str, Any]) -> None:
             result.set("buildd", "cache_reserved_bytes", parse_size(str(value)))
         elif key == "defaultMinFreeSpace":
             result.set("buildd", "cache_min_free_bytes", parse_size(str(value)))
-        elif not (key == "enabled" and value is True):
+        elif key == "enabled" and type(value) is bool:
+            if not value:
+                result.set("buildd", "cache_gc", value)
+        elif key == "policy":
+            if rules := [_rule(rule) for rule in value]:
+                result.set("buildd", "cache_policy", rules)
+        else:
             result.without.append(f"builder: gc: {key}: the engine has nothing like it")
+
+
+def _rule(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate a rule of the builder's garbage collection; see moby's ``toBuildkitPruneInfo``."""
+    rule: dict[str, Any] = {}
+    for key, value in given.items():
+        if key in _ROOM:
+            rule[_ROOM[key]] = parse_size(str(value))
+        elif key == "all" and type(value) is bool:
+            rule[key] = value
+        elif key == "filter":
+            filters = []
+            for text in _texts([value] if isinstance(value, str) else value):
+                name, equals, what = text.partition("=")
+                if name in ("unused-for", "until"):
+                    rule["unused_for_s"] = parse_duration(what) // 10**9
+                else:
+                    filters.append(f"{name}{'~=' if name == 'id' else '=='}{what}" if equals else name)
+            if filters:
+                rule["filters"] = filters
+        else:
+            raise KeyError(key)
+    return rule
 
 
 def _features(result: Translation, value: Any) -> None:
@@ -273,6 +248,38 @@ def _look_at_hosts(result: Translation) -> None:
             )
 
 
+def _look_at_ipv6(result: Translation) -> None:
+    """dockerd passes over what is said of addresses of a family that the default bridge does not have."""
+    keys = result.files.get("runtimed", {})
+    for key in () if keys.get("ipv6") else ("bip6", "fixed_cidr_v6", "default_gateway_v6"):
+        if keys.pop(key, None):
+            result.without.append(f"{key.replace('_', '-')}: dockerd does nothing with it without ipv6")
+
+
+def _shutdown_timeout(result: Translation, value: Any) -> None:
+    if type(value) is not int:
+        raise TypeError
+    result.set("runtimed", "shutdown_timeout_s", float(value))
+
+
+def _proxies(result: Translation, value: Any) -> None:
+    for key, text in value.items():
+        name = {"http-proxy": "http_proxy", "https-proxy": "https_proxy", "no-proxy": "no_proxy"}[key]
+        if not isinstance(text, str):
+            raise TypeError
+        for service in ("imaged", "buildd") if text else ():
+            result.set(service, name, text)
+
+
+def _log_format(result: Translation, value: Any) -> None:
+    for service in STARTED:
+        result.set(service, "log_format", {"": "json", "text": "text", "json": "json"}[value])
+
+
+def _host_gateway(result: Translation, value: Any) -> None:
+    result.set("runtimed", "host_gateway_ips", _texts([value]))
+
+
 def _userns_remap(result: Translation, value: Any) -> None:
     """dockerd makes the user and the ranges of ``default``; here they are looked up as any other's."""
     if type(value) is not str:
@@ -299,6 +306,22 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
     "no-new-privileges": _one("runtimed", "no_new_privileges", bool),
     "ip": _one("runtimed", "host_ip", str),
     "default-address-pools": _pools,
+    "default-ipc-mode": _one("runtimed", "default_ipc_mode", str),
+    "default-cgroupns-mode": _one("runtimed", "default_cgroupns_mode", str),
+    "cgroup-parent": _one("runtimed", "cgroup_parent", str),
+    "seccomp-profile": _one("runtimed", "seccomp_profile", str),
+    "live-restore": _one("runtimed", "live_restore", bool),
+    "shutdown-timeout": _shutdown_timeout,
+    "host-gateway-ip": _host_gateway,
+    "host-gateway-ips": _many("runtimed", "host_gateway_ips"),
+    "default-gateway": _one("runtimed", "default_gateway", str),
+    "ipv6": _one("runtimed", "ipv6", bool),
+    "bip6": _one("runtimed", "bip6", str),
+    "fixed-cidr-v6": _one("runtimed", "fixed_cidr_v6", str),
+    "default-gateway-v6": _one("runtimed", "default_gateway_v6", str),
+    "ip-masq": _one("runtimed", "ip_masq", bool),
+    "proxies": _proxies,
+    "log-format": _log_format,
     "bip": _one("runtimed", "bip", str),
     "fixed-cidr": _one("runtimed", "fixed_cidr", str),
     "mtu": _one("runtimed", "mtu", int),
@@ -331,29 +354,3 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
     "log-level": _level,
     "debug": lambda result, value: _level(result, {True: "debug"}[value]),
 }
-
-
-def _toml(keys: Mapping[str, Any]) -> str:
-    plain = {key: value for key, value in keys.items() if not _is_tables(value)}
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
-    for key, value in keys.items():
-        if _is_tables(value):
-            lines += _tables(key, value)
-    return "\n".join(lines) + "\n"
-
-
-def _tables(path: str, tables: list[dict[str, Any]]) -> list[str]:
-    lines = []
-    for table in tables:
-        lines += ["", f"[[{path}]]"]
-        lines += [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items() if not _is_tables(value)
-        ]
-        for key, value in table.items():
-            if _is_tables(value):
-                lines += _tables(f"{path}.{key}", value)
-    return lines
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
