@@ -6,12 +6,10 @@ repeated field, each closed as soon as it holds ``PAGE_BYTES``. An item is never
 decided where it comes in.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import Message
-
-from sampan.wire.channel import rpc_errors
 
 # Most lists are one page, which costs hardly more than a unary answer; and nobody waits for a page.
 PAGE_BYTES: Final = 512 << 10
@@ -84,13 +82,3 @@ async def whole(call: Pages[M]) -> M:
             result.MergeFrom(page)
     assert result is not None, "an answer in pages has at least one"
     return result
-
-
-async def page_by_page(call: Pages[M]) -> AsyncGenerator[M, None]:
-    """Yield the pages of an answer as they come; closing the iterator ends the call. Raises as ``rpc_errors``."""
-    try:
-        with rpc_errors():
-            async for page in call:
-                yield page
-    finally:
-        call.cancel()

@@ -30,11 +30,6 @@ class Patterns:
         """Whether there is no pattern at all."""
         return self._include is None and self._exclude is None
 
-    @property
-    def includes_some(self) -> bool:
-        """Whether there are include patterns: directories on the way to what they fit are made on demand."""
-        return self._include is not None
-
     def takes(self, path: str) -> bool:
         """Say whether a path is meant."""
         if self._include is not None and not self._include.excludes(path):

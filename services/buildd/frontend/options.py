@@ -89,11 +89,6 @@ class Options:
         return self.no_cache or (bool(stage) and stage.lower() in self.no_cache_stages)
 
     @property
-    def target_platforms(self) -> tuple[Platform, ...]:
-        """What to build for."""
-        return self.platforms or (self.build_platform,)
-
-    @property
     def proxies(self) -> Mapping[str, str]:
         """Proxy variables among the build's arguments, in lower case; they enter no cache key."""
         lower = {name.lower(): value for name, value in self.build_args.items() if name.lower() in PROXY_NAMES}

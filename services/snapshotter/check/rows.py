@@ -75,11 +75,6 @@ def mark_damaged(db: sqlite3.Connection, layer: Layer, problem: str) -> bool:
     return found.rowcount > 0
 
 
-def mark_whole(db: sqlite3.Connection, diff_id: str) -> None:
-    """Take such a note back."""
-    db.execute("UPDATE layers SET damaged = '' WHERE diff_id = ?", (diff_id,))
-
-
 def drop_labels(db: sqlite3.Connection, snapshot: int) -> None:
     """Remove labels of a snapshot that is not there."""
     db.execute(
