@@ -124,7 +124,7 @@ def crumbs(found: Mapping[str, Module]) -> Iterator[str]:
             continue
         if ".commands." in module.name or module.path.stem.endswith("_servicer") or module.name in _KEPT:
             continue  # commands are found by name (sampan_cli/app/table.py); a gRPC service has one servicer
-        if module.room == "sampan.client" or module.serves_routes:
+        if module.room.startswith("sampan.client") or module.serves_routes:
             continue  # a gRPC service has one client; a resource of the Docker API one file of endpoints
         rooms = {found[name].room for name in importers[module.name]}
         if len(rooms) < 2:

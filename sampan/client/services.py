@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 
-from sampan.client.runtime import Runtime
+from sampan.client.runtime.runtime import Runtime
 from sampan.layout import Layout
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import Tell, open_channel, reach
@@ -118,35 +118,35 @@ class Services:
     @cached_property
     def images(self) -> "Images":
         """Images."""
-        from sampan.client.images import ImagesClient
+        from sampan.client.storage.images import ImagesClient
 
         return ImagesClient(self._imaged)
 
     @cached_property
     def leases(self) -> "Leases":
         """Lasting leases."""
-        from sampan.client.leases import LeasesClient
+        from sampan.client.storage.leases import LeasesClient
 
         return LeasesClient(self._imaged, waits=self._waits)
 
     @cached_property
     def layers(self) -> "Layers":
         """Layers."""
-        from sampan.client.snapshots import LayersClient
+        from sampan.client.storage.snapshots import LayersClient
 
         return LayersClient(self._snapshotter, waits=self._waits)
 
     @cached_property
     def differ(self) -> "Differ":
         """What makes layers of snapshots."""
-        from sampan.client.snapshots import DifferClient
+        from sampan.client.storage.snapshots import DifferClient
 
         return DifferClient(self._snapshotter, waits=self._waits)
 
     @cached_property
     def snapshots(self) -> "Snapshots":
         """Snapshots."""
-        from sampan.client.snapshots import SnapshotsClient
+        from sampan.client.storage.snapshots import SnapshotsClient
 
         return SnapshotsClient(self._snapshotter, waits=self._waits)
 

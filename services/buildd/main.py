@@ -33,8 +33,8 @@ from buildd.wire.services.errors import error_status
 from buildd.wire.services.gateway_servicer import GatewayServicer
 from buildd.wire.services.history import UpdatesCodec
 from buildd.wire.session.session import ServedSession
-from sampan.client.content import ContentClient
 from sampan.client.services import Services
+from sampan.client.storage.content import ContentClient
 from sampan.docker.options.namespaces import BRIDGE
 from sampan.errors import DatabaseDamagedError, DataLossError
 from sampan.log import log

@@ -81,7 +81,7 @@ from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.steps_servicer import StepsServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
-from sampan.client.snapshots import SnapshotsClient
+from sampan.client.storage.snapshots import SnapshotsClient
 from sampan.docker.options.logs import DRIVERS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Status

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sampan.api.runtime.v1.containers_pb2_grpc import add_ContainersServicer_to_server
-from sampan.client.containers import ContainersClient
+from sampan.client.runtime.containers import ContainersClient
 from sampan.resource.protocols import Containers
 from tests.contract.containers import ContainersContract
 from tests.contract.served import served

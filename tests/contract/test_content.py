@@ -14,7 +14,7 @@ from imaged.content.ingest import Ingests
 from imaged.content.writes import write_session
 from imaged.wire.content_servicer import ContentServicer
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
-from sampan.client.content import ContentClient, Conversation
+from sampan.client.storage.content import ContentClient, Conversation
 from sampan.errors import SampanError
 from sampan.filter_expressions import parse_filters
 from sampan.oci.digest import Digest

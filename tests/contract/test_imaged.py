@@ -31,8 +31,8 @@ from sampan.api.check.v1.check_pb2_grpc import add_CheckServicer_to_server
 from sampan.api.disk.v1.disk_pb2_grpc import add_DiskServicer_to_server
 from sampan.api.image.v1.images_pb2_grpc import add_ImagesServicer_to_server
 from sampan.check import BLOB_ORPHAN, Check, Finding
-from sampan.client.images import ImagesClient
 from sampan.client.maintenance import CheckClient, DiskClient
+from sampan.client.storage.images import ImagesClient
 from sampan.disk import IMAGE, Disk, Holder, StoredObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest

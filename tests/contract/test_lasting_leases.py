@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from imaged.content.lasting import LastingLeases
 from imaged.wire.leases_servicer import LeasesServicer
 from sampan.api.image.v1 import leases_pb2_grpc
-from sampan.client.leases import LeasesClient
+from sampan.client.storage.leases import LeasesClient
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
 from tests.contract.lasting_leases import Kept, LastingLeasesContract, LeaseNamesContract

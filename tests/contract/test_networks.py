@@ -6,7 +6,7 @@ import pytest
 
 from runtimed.wire.networks_servicer import NetworksServicer
 from sampan.api.runtime.v1.networks_pb2_grpc import add_NetworksServicer_to_server
-from sampan.client.networks import NetworksClient
+from sampan.client.runtime.networks import NetworksClient
 from sampan.resource.protocols import Networks
 from tests.contract.networks import NetworksContract
 from tests.contract.served import served

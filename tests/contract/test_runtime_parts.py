@@ -13,7 +13,7 @@ from runtimed.lifecycle.background import Background
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
 from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import add_SnapshotsServicer_to_server
-from sampan.client.snapshots import SnapshotsClient
+from sampan.client.storage.snapshots import SnapshotsClient
 from sampan.errors import NotFoundError
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store

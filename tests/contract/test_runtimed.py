@@ -15,10 +15,10 @@ from sampan.api.runtime.v1.archives_pb2_grpc import add_ArchivesServicer_to_serv
 from sampan.api.runtime.v1.events_pb2_grpc import add_EventsServicer_to_server
 from sampan.api.runtime.v1.execs_pb2_grpc import add_ExecsServicer_to_server
 from sampan.api.runtime.v1.host_pb2_grpc import add_HostServicer_to_server
-from sampan.client.archives import ArchivesClient
-from sampan.client.events import EventsClient
-from sampan.client.execs import ExecsClient
 from sampan.client.maintenance import HostClient
+from sampan.client.runtime.archives import ArchivesClient
+from sampan.client.runtime.events import EventsClient
+from sampan.client.runtime.execs import ExecsClient
 from sampan.errors import NotFoundError
 from sampan.resource.event import Event
 from sampan.resource.protocols import Archives, Events, Execs, Host

@@ -5,7 +5,7 @@ import pytest
 
 from sampan.api.snapshot.v1.layers_pb2_grpc import add_LayersServicer_to_server
 from sampan.client.convert.oci import DESCRIPTOR
-from sampan.client.snapshots import LayersClient
+from sampan.client.storage.snapshots import LayersClient
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from tests.contract.differ import DifferContract

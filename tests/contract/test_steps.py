@@ -23,7 +23,7 @@ from sampan.build.step import (
     TmpfsSource,
 )
 from sampan.client.convert.steps import spec_from_proto, spec_to_proto
-from sampan.client.steps import StepsClient
+from sampan.client.runtime.steps import StepsClient
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ConsoleSize, Resources, Ulimit
 from sampan.resource.protocols import Steps

@@ -11,7 +11,7 @@ from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
 from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.api.runtime.v1.volumes_pb2_grpc import add_VolumesServicer_to_server
-from sampan.client.volumes import VolumesClient
+from sampan.client.runtime.volumes import VolumesClient
 from sampan.resource.protocols import Volumes
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from sampan.api.containerd.diff.v1 import diff_pb2_grpc as diff_grpc
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
-from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
+from sampan.client.storage.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import ApplyProgress, Mount

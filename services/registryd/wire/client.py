@@ -11,9 +11,9 @@ import grpc
 from registryd.repositories.model import EngineImage, Held, Unkept, UploadState
 from registryd.repositories.roots import ROOT_PREFIX
 from registryd.repositories.uploads import REF_PREFIX
-from sampan.client.content import ContentClient as Content
-from sampan.client.images import ImagesClient as Images
-from sampan.client.snapshots import DifferClient
+from sampan.client.storage.content import ContentClient as Content
+from sampan.client.storage.images import ImagesClient as Images
+from sampan.client.storage.snapshots import DifferClient
 from sampan.engine.transfer import complete
 from sampan.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest

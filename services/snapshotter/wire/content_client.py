@@ -10,8 +10,8 @@ from typing import Final
 
 import grpc
 
-from sampan.client.content import ContentClient as Content
-from sampan.client.images import ImagesClient
+from sampan.client.storage.content import ContentClient as Content
+from sampan.client.storage.images import ImagesClient
 from sampan.disk import Root
 from sampan.errors import (
     AlreadyExistsError,

@@ -17,8 +17,8 @@ from buildd.protocol import Directory, ImageQuery, Selection
 from buildd.session.protocol import Credentials, SessionInfo
 from buildd.sources.sources import BuildSources, Stores, open_sources
 from buildd.trees import SnapshotTrees
-from sampan.client.content import ContentClient
 from sampan.client.services import Services
+from sampan.client.storage.content import ContentClient
 from sampan.errors import NotFoundError, SampanError
 from sampan.oci.chain import chain_ids
 from sampan.oci.platform import Platform, host_platform

@@ -5,8 +5,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from sampan.client.containers import ContainersClient
-from sampan.client.execs import ExecsClient
+from sampan.client.runtime.containers import ContainersClient
+from sampan.client.runtime.execs import ExecsClient
 from sampan.resource.container import Condition, ContainerDetails
 from sampan.resource.container_spec import ContainerSpec, LogConfig, Namespaces, Process
 from tests.integration.runtimed.runtimed_process import Runtimed

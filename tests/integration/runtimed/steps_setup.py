@@ -10,7 +10,7 @@ from pathlib import Path
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as pb
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc
 from sampan.build.step import StepExit, StepMount, StepNetwork, StepProcess, StepSpec
-from sampan.client.steps import StepsClient
+from sampan.client.runtime.steps import StepsClient
 from sampan.wire.channel import open_channel
 from tests.contract.steps import outcome
 from tests.fakes.snapshotter import FakeSnapshotter

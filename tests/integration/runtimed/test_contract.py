@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sampan.client.archives import ArchivesClient
-from sampan.client.containers import ContainersClient
-from sampan.client.execs import ExecsClient
 from sampan.client.maintenance import HostClient
-from sampan.client.networks import NetworksClient
-from sampan.client.volumes import VolumesClient
+from sampan.client.runtime.archives import ArchivesClient
+from sampan.client.runtime.containers import ContainersClient
+from sampan.client.runtime.execs import ExecsClient
+from sampan.client.runtime.networks import NetworksClient
+from sampan.client.runtime.volumes import VolumesClient
 from sampan.resource.container_spec import ContainerSpec, Namespaces
 from sampan.resource.protocols import Archives, Containers, Execs, Host, Networks
 from sampan.resource.volume import VolumeRequest

@@ -15,7 +15,7 @@ from runtimed.lifecycle.mounter import LinuxMounter
 from runtimed.network.core.stack import NetworkStack
 from runtimed.oci.builder import OciBundles
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc
-from sampan.client.snapshots import SnapshotsClient
+from sampan.client.storage.snapshots import SnapshotsClient
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
 from snapshotter.wire.servicer import SnapshotsServicer

@@ -25,8 +25,8 @@ from sampan.build.step import (
     StepStarted,
     TmpfsSource,
 )
-from sampan.client.events import EventsClient
-from sampan.client.networks import NetworksClient
+from sampan.client.runtime.events import EventsClient
+from sampan.client.runtime.networks import NetworksClient
 from sampan.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,

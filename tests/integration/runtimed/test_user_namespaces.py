@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from sampan.api.runtime.v1 import spec_pb2
-from sampan.client.archives import ArchivesClient
+from sampan.client.runtime.archives import ArchivesClient
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import IdMapping, Mount, MountType, Namespaces, Process
 from sampan.sys.idmaps import create_network, hold, make_users

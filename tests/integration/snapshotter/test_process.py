@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
-from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
+from sampan.client.storage.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.errors import DataLossError, NotFoundError, ResourceExhaustedError, UnavailableError
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest

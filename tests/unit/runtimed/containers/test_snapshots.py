@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from runtimed.containers.snapshots import OwnSnapshots
-from sampan.client.snapshots import SnapshotsClient
+from sampan.client.storage.snapshots import SnapshotsClient
 from sampan.errors import AlreadyExistsError, NotFoundError, ServiceGoneError
 from sampan.wire.channel import open_channel
 from tests.fakes.any_service import AnyService, any_service

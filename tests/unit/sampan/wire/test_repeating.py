@@ -10,16 +10,16 @@ import grpc
 import pytest
 
 from sampan import errors
-from sampan.client.archives import ArchivesClient
 from sampan.client.builds.client import BuildsClient
-from sampan.client.containers import ContainersClient
-from sampan.client.execs import ExecsClient
-from sampan.client.images import ImagesClient
-from sampan.client.leases import LeasesClient
 from sampan.client.maintenance import CheckClient, HostClient
-from sampan.client.networks import NetworksClient
-from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
-from sampan.client.volumes import VolumesClient
+from sampan.client.runtime.archives import ArchivesClient
+from sampan.client.runtime.containers import ContainersClient
+from sampan.client.runtime.execs import ExecsClient
+from sampan.client.runtime.networks import NetworksClient
+from sampan.client.runtime.volumes import VolumesClient
+from sampan.client.storage.images import ImagesClient
+from sampan.client.storage.leases import LeasesClient
+from sampan.client.storage.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.oci.digest import Digest
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Process
 from sampan.resource.content import LastingLease

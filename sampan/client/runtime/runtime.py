@@ -23,49 +23,49 @@ class Runtime:
     @cached_property
     def containers(self) -> "Containers":
         """Containers."""
-        from sampan.client.containers import ContainersClient
+        from sampan.client.runtime.containers import ContainersClient
 
         return ContainersClient(self._channel)
 
     @cached_property
     def archives(self) -> "Archives":
         """Their files."""
-        from sampan.client.archives import ArchivesClient
+        from sampan.client.runtime.archives import ArchivesClient
 
         return ArchivesClient(self._channel)
 
     @cached_property
     def execs(self) -> "Execs":
         """Further processes in them."""
-        from sampan.client.execs import ExecsClient
+        from sampan.client.runtime.execs import ExecsClient
 
         return ExecsClient(self._channel)
 
     @cached_property
     def steps(self) -> "Steps":
         """Processes of build steps."""
-        from sampan.client.steps import StepsClient
+        from sampan.client.runtime.steps import StepsClient
 
         return StepsClient(self._channel)
 
     @cached_property
     def events(self) -> "Events":
         """What happened."""
-        from sampan.client.events import EventsClient
+        from sampan.client.runtime.events import EventsClient
 
         return EventsClient(self._channel)
 
     @cached_property
     def networks(self) -> "Networks":
         """Networks."""
-        from sampan.client.networks import NetworksClient
+        from sampan.client.runtime.networks import NetworksClient
 
         return NetworksClient(self._channel)
 
     @cached_property
     def volumes(self) -> "Volumes":
         """Volumes."""
-        from sampan.client.volumes import VolumesClient
+        from sampan.client.runtime.volumes import VolumesClient
 
         return VolumesClient(self._channel)
 

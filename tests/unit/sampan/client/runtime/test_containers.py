@@ -7,9 +7,9 @@ import grpc
 import pytest
 
 from sampan.api.runtime.v1 import containers_pb2 as pb
-from sampan.client import containers as client
-from sampan.client.containers import ContainersClient
 from sampan.client.convert import containers as convert
+from sampan.client.runtime import containers as client
+from sampan.client.runtime.containers import ContainersClient
 from sampan.resource.container import ContainerDetails
 from sampan.resource.listing import ALL
 from tests.contract.served import served

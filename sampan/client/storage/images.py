@@ -12,7 +12,7 @@ from sampan.api.image.v1.images_pb2_grpc import ImagesStub
 from sampan.client.calls import Recent, read, requests
 from sampan.client.convert import images as convert
 from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_to_proto
-from sampan.client.leases import kept
+from sampan.client.storage.leases import kept
 from sampan.disk import Root
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
