@@ -140,7 +140,7 @@ class DifferContract:
             (root / "large").write_bytes(bytes(32 << 20))
         pieces = parts.differ.export("web")
         await anext(pieces)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await pieces.aclose()
 
     async def test_a_layer_can_be_applied_onto_an_active_snapshot(self, kit: Kit, parts: Parts) -> None:

@@ -242,7 +242,7 @@ class LayersContract:
         layers = [kit.blob(tar(a="1")), kit.blob(tar(b="2"))]
         chain = chain_ids([diff_id for _, diff_id in layers])[-1]
         await parts.layers.unpack(layers)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await parts.snapshots.list([f"name=={chain}"]):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.02)
         with shown(await parts.snapshots.prepare("web", chain, {})) as root:

@@ -86,7 +86,7 @@ class StepsContract:
             await anext(running)
             with pytest.raises(AlreadyExistsError, match=spec.id):
                 await anext(steps.run(spec))
-        async with asyncio.timeout(10):  # over gRPC the other side hears of it a moment later
+        async with asyncio.timeout(60):  # over gRPC the other side hears of it a moment later
             while True:
                 try:
                     again = await outcome(steps, replace(spec, process=replace(spec.process, args=("true",))))

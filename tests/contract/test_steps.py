@@ -60,7 +60,7 @@ async def test_a_client_that_leaves_ends_its_step() -> None:
     ):
         await anext(output)
         assert fake.running
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await fake.idle.wait()  # the server's side of the call ends by itself, after the client's
 
 

@@ -50,13 +50,13 @@ class Cri:
         options = ("--config", str(self.directory / "crictl.yaml"))
         return self.namespace.enter(str(go_program("crictl")), *options, *arguments)
 
-    def crictl(self, *arguments: str, input: str = "", timeout: float = 60) -> str:
+    def crictl(self, *arguments: str, input: str = "", timeout: float = 120) -> str:
         """Run crictl, which must succeed; return its output."""
         result = self.crictl_fails(*arguments, input=input, timeout=timeout)
         assert result.code == 0, f"crictl {' '.join(arguments)}: {result.code}\n{result.stdout}{result.stderr}"
         return result.stdout
 
-    def crictl_fails(self, *arguments: str, input: str = "", timeout: float = 60) -> Result:
+    def crictl_fails(self, *arguments: str, input: str = "", timeout: float = 120) -> Result:
         """Run crictl, whatever its exit code."""
         command = self.command(*arguments)
         return result_of(subprocess.run(command, input=input.encode(), capture_output=True, timeout=timeout))
@@ -133,7 +133,7 @@ def run_cri(directory: Path) -> Iterator[Cri]:
         pod_images.push_images(registry)
         configs = {"imaged": pod_images.mirrors(registry), "crid": f'cni_conf_dir = "{networks}"\n'}
         with run_engine(configs, before=namespace.enter(), flags=["--cri"]) as engine:
-            eventually(engine.layout.state_file("crid").exists, "crid serves", 30)
+            eventually(engine.layout.state_file("crid").exists, "crid serves")
             cri = Cri(engine, registry, namespace, directory)
             (directory / "crictl.yaml").write_text(
                 f"runtime-endpoint: {cri.endpoint}\nimage-endpoint: {cri.endpoint}\n"

@@ -43,13 +43,13 @@ class DockerClient:
     config: Path  # what DOCKER_CONFIG is set to
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: str, input: str | None = None, timeout: float = 60) -> Result:
+    def __call__(self, *arguments: str, input: str | None = None, timeout: float = 120) -> Result:
         """Run ``docker`` with ``arguments``; it must succeed."""
         result = self.fails(*arguments, input=input, timeout=timeout)
         assert result.code == 0, f"docker {' '.join(arguments)}: {result.code}\n{result.stdout}{result.stderr}"
         return result
 
-    def fails(self, *arguments: str, input: str | None = None, timeout: float = 60) -> Result:
+    def fails(self, *arguments: str, input: str | None = None, timeout: float = 120) -> Result:
         """Run ``docker`` with ``arguments``, whatever its exit code."""
         need("docker")
         done = subprocess.run(
@@ -90,7 +90,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 def answers(path: Path, what: str = "/info") -> bool:
     """Whether an engine answers at the socket ``path``, with all that it is made of: ``/_ping`` needs less."""
-    connection = UnixConnection(path, timeout=5)
+    connection = UnixConnection(path, timeout=20)
     try:
         connection.request("GET", what)
         return connection.getresponse().status == 200

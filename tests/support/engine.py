@@ -63,7 +63,7 @@ class Engine:
                 start_new_session=True,
             )
         what = "/_ping" if damaged else "/info"
-        eventually(lambda: self._ready(what), f"the engine on {self.layout.run_root} is ready", 60)
+        eventually(lambda: self._ready(what), f"the engine on {self.layout.run_root} is ready")
 
     def stop(self) -> None:
         """Stop its processes as a user does; containers go on."""
@@ -74,13 +74,13 @@ class Engine:
         self.process = None
         assert code == 0, f"the supervisor ended with {code}\n{self.tail()}"
 
-    def sampan(self, *arguments: str, input: str | None = None, timeout: float = 60) -> Result:
+    def sampan(self, *arguments: str, input: str | None = None, timeout: float = 120) -> Result:
         """Run ``sampan`` against this engine; it must succeed."""
         result = self.sampan_fails(*arguments, input=input, timeout=timeout)
         assert result.code == 0, f"sampan {' '.join(arguments)}: {result.code}\n{result.stdout}{result.stderr}"
         return result
 
-    def sampan_fails(self, *arguments: str, input: str | None = None, timeout: float = 60) -> Result:
+    def sampan_fails(self, *arguments: str, input: str | None = None, timeout: float = 120) -> Result:
         """Run ``sampan`` against this engine, whatever its exit code."""
         done = subprocess.run(
             [SAMPAN, *arguments],
@@ -104,7 +104,7 @@ class Engine:
         """Kill ``service`` without a warning and return once its successor serves."""
         before = self.pid(service)
         os.kill(before, signal.SIGKILL)
-        eventually(lambda: self._has_successor(service, before), f"{service} is back after SIGKILL", 30)
+        eventually(lambda: self._has_successor(service, before), f"{service} is back after SIGKILL")
 
     def tail(self, characters: int = 4000) -> str:
         """Return the end of what the services logged."""
@@ -156,8 +156,7 @@ def run_engine(
             engine.start()
         _remove_containers(engine)
         engine.stop()
-        left = footprint(engine.layout)
-        assert left == NOTHING, f"the engine left something behind: {left}\n{engine.tail()}"
+        _nothing_left(engine)
     finally:
         RUNNING.remove(engine)
         _sweep(engine)
@@ -165,9 +164,29 @@ def run_engine(
 
 
 def _remove_containers(engine: Engine) -> None:
+    """Remove all, some of which may be about to go by themselves: then the engine says that they are gone, or going."""
     docker = DockerClient(engine.host, engine.config)
-    if ids := docker("ps", "--all", "--quiet").lines:
-        docker("rm", "--force", "--volumes", *ids)
+    said = ""
+
+    def removed() -> bool:
+        nonlocal said
+        ids = docker("ps", "--all", "--quiet").lines
+        said = docker.fails("rm", "--force", "--volumes", *ids).stderr if ids else ""
+        return not ids
+
+    try:
+        eventually(removed, "all containers are removed")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {said}") from None
+
+
+def _nothing_left(engine: Engine) -> None:
+    """See that nothing is left of it, once the kernel has put away what it was the last to use."""
+    try:
+        eventually(lambda: footprint(engine.layout) == NOTHING, "nothing is left")
+    except AssertionError:
+        left = footprint(engine.layout)
+        raise AssertionError(f"the engine left something behind: {left}\n{engine.tail()}") from None
 
 
 def _sweep(engine: Engine) -> None:
@@ -175,7 +194,7 @@ def _sweep(engine: Engine) -> None:
     if engine.process is not None:
         engine.process.terminate()
         try:
-            engine.process.wait(20)
+            engine.process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(engine.process.pid, signal.SIGKILL)
             engine.process.wait()

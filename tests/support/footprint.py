@@ -87,7 +87,8 @@ def control_groups(layout: Layout) -> list[Path]:
     """Control groups of the engine and below, in every hierarchy."""
     root = Path("/sys/fs/cgroup")
     parents = [*root.glob(f"*/{layout.kernel_name}"), *root.glob(layout.kernel_name)]
-    return [group for parent in parents for group in (parent, *parent.rglob("*")) if group.is_dir()]
+    # Unlike Path.rglob, os.walk takes it that a directory is gone by the time it is looked into.
+    return [Path(group) for parent in parents for group, _, _ in os.walk(parent)]
 
 
 def kill_all(layout: Layout) -> None:
@@ -143,4 +144,10 @@ def _links() -> list[dict[str, str]]:
 
 def _files(layout: Layout) -> list[str]:
     directories = [layout.data_root / name for name in _DATA] + [layout.run_root / name for name in _RUN]
-    return [str(entry) for directory in directories if directory.is_dir() for entry in directory.iterdir()]
+    return [os.path.join(directory, name) for directory in directories for name in _names(directory)]
+
+
+def _names(directory: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return os.listdir(directory)
+    return []

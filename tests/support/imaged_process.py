@@ -58,7 +58,7 @@ class Imaged:
 
     async def metrics(self) -> str:
         """What Prometheus reads."""
-        return await asyncio.to_thread(lambda: urllib.request.urlopen(self.metrics_url, timeout=5).read().decode())
+        return await asyncio.to_thread(lambda: urllib.request.urlopen(self.metrics_url, timeout=60).read().decode())
 
     def memory_kb(self, what: str = "VmRSS") -> int:
         """Resident memory of the process: now, or with ``VmHWM`` the most ever."""

@@ -23,8 +23,8 @@ from sampan.api.cri.v1.runtime_pb2_grpc import RuntimeServiceStub
 from sampan.layout import Layout
 from tests.support.tools import eventually
 
-_READY_S = 20
-_CALL_S = 60
+_READY_S = 60
+_CALL_S = 120
 _LARGEST = ("grpc.max_receive_message_length", 16 << 20)
 
 PRIVATE, SHARED, NODE = 1, 0, 2  # NamespaceMode of pids

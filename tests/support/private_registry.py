@@ -51,7 +51,7 @@ class PrivateRegistry:
         assert self.process is not None
         assert self.process.poll() is None, f"registryd ended: {self.registry.log.read_text()[-2000:]}"
         try:
-            return self.registry.session().get(self.url(""), timeout=5).status_code in (200, 401)
+            return self.registry.session().get(self.url(""), timeout=60).status_code in (200, 401)
         except requests.ConnectionError:
             return False
 
@@ -59,7 +59,7 @@ class PrivateRegistry:
         """End it by a signal; return its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         self.process = None
         return code
 
@@ -91,7 +91,7 @@ class ContentStore:
         """End it by a signal."""
         assert self.process is not None
         self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(60)
         self.layout.state_file("imaged").unlink(missing_ok=True)
 
 

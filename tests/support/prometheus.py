@@ -92,8 +92,8 @@ def run_prometheus(directory: Path, jobs: Sequence[Mapping[str, Any]], targets: 
             return False
 
     try:
-        eventually(ready, f"Prometheus has scraped {targets} targets", 30)
+        eventually(ready, f"Prometheus has scraped {targets} targets")
         yield running
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

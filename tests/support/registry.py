@@ -74,13 +74,13 @@ def run_registry(
         yield registry
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _answers(registry: Registry, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, f"docker-registry ended: {registry.log.read_text()[-2000:]}"
     try:
-        return registry.session().get(f"{registry.url}/v2/", timeout=5).status_code == 200
+        return registry.session().get(f"{registry.url}/v2/", timeout=60).status_code == 200
     except requests.ConnectionError:
         return False
 

@@ -11,6 +11,8 @@ import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from tests.support.tools import PATIENCE_S
+
 
 class Terminal:
     """The person's side of the terminal that a program runs at."""
@@ -19,25 +21,40 @@ class Terminal:
         self.process = process
         self.seen = ""
         self._fd = fd
+        self._looked = 0  # how much of it ``expect`` has returned, or was there when something was typed
 
     def type(self, text: str) -> None:
-        """Press keys."""
+        """Press keys. What was shown before is no answer to them."""
+        self._looked = len(self.seen)
         os.write(self._fd, text.encode())
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the window's size; the program gets SIGWINCH."""
+        self._looked = len(self.seen)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
-    def expect(self, text: str, deadline_s: float = 15) -> str:
-        """Read until ``text`` was shown, and return everything shown since the last call."""
+    def expect(self, text: str, deadline_s: float = PATIENCE_S) -> str:
+        """Read until ``text`` was shown since the last key was pressed, and after what was expected before it.
+
+        Return what was shown since either.
+        """
         end = time.monotonic() + deadline_s
-        begin = len(self.seen)
-        while text not in self.seen[begin:]:
+        begin = self._looked
+        while (found := self.seen.find(text, begin)) < 0:
             if not self._read(end - time.monotonic()):
                 raise AssertionError(f"the terminal never showed {text!r}, but {self.seen[begin:]!r}")
+        self._looked = found + len(text)
         return self.seen[begin:]
 
-    def wait(self, deadline_s: float = 15) -> int:
+    def expect_size(self, rows: int, columns: int) -> None:
+        """Have the shell that is at work tell the size of its terminal, once that is what it is to be.
+
+        Clients send the size after they have started the program, and when it changes, and nobody waits for that.
+        """
+        self.type(f"until stty size | grep -qx '{rows}'' {columns}'; do sleep 0.1; done; stty size\n")
+        self.expect(f"{rows} {columns}")
+
+    def wait(self, deadline_s: float = PATIENCE_S) -> int:
         """Read until the program ends and return its exit code."""
         end = time.monotonic() + deadline_s
         while self._read(end - time.monotonic()):

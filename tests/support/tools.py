@@ -4,18 +4,27 @@ import contextlib
 import errno
 import itertools
 import os
+import random
 import shutil
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
 
 from sampan.sys.mounts import umount2
 
 _TIMES = itertools.count(1)
+
+# Below those of ip_local_port_range, which are also what the engine publishes where no port is asked for.
+_PORTS: Final = range(20_000, 30_000)
+_CLAIMED: Final[list[socket.socket]] = []
+
+# How long what is sure to come is waited for. It comes in a moment; the rest is patience with a machine that has twenty
+# other things to do.
+PATIENCE_S: Final = 60.0
 
 # Set by tools/run-tests: there, a test that cannot run has failed.
 STRICT = "SAMPAN_TEST_STRICT"
@@ -52,20 +61,43 @@ def long_time() -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nothing uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nothing uses, and that no other test gets while this process is there.
+
+    It is none of those that the kernel gives to whoever asks for any: it would soon give it to somebody else.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0sampan-tests-port-{port}")  # which goes with its process, whatever ends that
+            with socket.socket() as probe:
+                probe.bind(("0.0.0.0", port))
+        except OSError:
+            claim.close()
+        else:
+            _CLAIMED.append(claim)
+            return port
+    raise AssertionError("no port is free")
 
 
-def eventually(holds: Callable[[], bool], what: str, deadline_s: float = 20) -> None:
+def eventually(holds: Callable[[], bool], what: str, deadline_s: float = PATIENCE_S) -> None:
     """Return as soon as ``holds()``; fail after ``deadline_s``, saying ``what`` did not come true."""
     end = time.monotonic() + deadline_s
     while not holds():
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s} s: {what}")
         time.sleep(0.02)
+
+
+def settled(look: Callable[[], object], quiet_s: float = 0.5) -> None:
+    """Return as soon as what ``look`` returns has stayed the same for ``quiet_s``; fail if it does not for long."""
+    end = time.monotonic() + PATIENCE_S
+    seen, since = look(), time.monotonic()
+    while time.monotonic() - since < quiet_s:
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {PATIENCE_S} s: it stays the same; at last it was {seen!r}")
+        time.sleep(0.02)
+        if (now := look()) != seen:
+            seen, since = now, time.monotonic()
 
 
 def sleeping(seconds: str) -> list[int]:
