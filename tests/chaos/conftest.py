@@ -60,12 +60,14 @@ def _consistent(engine: Engine, docker: DockerClient, image: str, steady: Steady
     before = footprint(engine.layout)
     yield
     _every_listed_container_can_be_used(docker)
-    _nothing_leaked(engine, before)
     _undisturbed(docker, steady)
     assert docker("run", "--rm", image, "echo", "works").line == "works"
+    # Last, since it waits until all of that is over: the next test begins with what stays.
+    _nothing_leaked(engine, before)
 
 
 def _every_listed_container_can_be_used(docker: DockerClient) -> None:
+    """Look at all that tests have left, none of which goes by itself, and remove it."""
     for identity in docker("ps", "--all", "--quiet", "--no-trunc").lines:
         shown = json.loads(docker("inspect", identity).stdout)[0]
         if shown["Name"] == "/steady":
@@ -83,7 +85,7 @@ def _nothing_leaked(engine: Engine, before: Footprint) -> None:
         return now.without(before) == replace(before.without(now), files=()) == NOTHING
 
     try:
-        eventually(same, "the engine has what it had before", 30)
+        eventually(same, "the engine has what it had before")
     except AssertionError:
         now = footprint(engine.layout)
         pytest.fail(f"leaked: {now.without(before)}\nlost: {before.without(now)}\n{engine.tail()}", pytrace=False)

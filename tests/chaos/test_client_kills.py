@@ -65,7 +65,7 @@ def test_a_container_goes_on_whoever_is_killed_in_its_commit(
         engine.sampan("system", "gc")
         return _kept(engine) == before
 
-    eventually(collected, "nothing of the commit is kept", 20)
+    eventually(collected, "nothing of the commit is kept")
 
 
 @pytest.mark.parametrize("victim", ["docker", "dockerapi", "snapshotter", "imaged"])
@@ -92,4 +92,4 @@ def test_nothing_is_kept_of_a_load_whose_parties_are_killed(
         engine.sampan("system", "gc")
         return _kept(engine) == before
 
-    eventually(collected, "nothing of the load is kept", 20)
+    eventually(collected, "nothing of the load is kept")

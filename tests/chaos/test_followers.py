@@ -54,7 +54,7 @@ def following(start: Start, *arguments: str) -> Iterator[subprocess.Popen[bytes]
 
 def calls_begun(engine: Engine, *methods: str) -> float:
     """Return how many calls of these methods have begun in the runtimed that runs."""
-    with urllib.request.urlopen(engine.metrics_url("runtimed"), timeout=10) as answer:
+    with urllib.request.urlopen(engine.metrics_url("runtimed"), timeout=60) as answer:
         lines = str(answer.read(), "utf-8").splitlines()
     begun = (line for line in lines if line.startswith("grpc_server_started_total{"))
     ours = (line for line in begun if any(f'grpc_method="{method}"' in line for method in methods))
@@ -72,7 +72,7 @@ def test_logs_and_wait(
         following(start, "logs", "--follow", "--tail", "0", name) as new,
         following(start, "wait", name) as wait,
     ):
-        eventually(lambda: calls_begun(engine, "Logs", "Wait") >= before + 3, "all follow", 60)
+        eventually(lambda: calls_begun(engine, "Logs", "Wait") >= before + 3, "all follow")
         docker("exec", name, "touch", "/begin")
         for _ in range(2):
             time.sleep(0.5)  # what is followed goes on for a while
@@ -154,7 +154,7 @@ def test_a_published_port_that_is_carried_refuses_nobody_while_runtimed_is_away(
     docker("run", "-d", "--name", name, "-p", f"[::1]:{port}:80", image, "httpd", "-f", "-p", "80", "-h", "/etc")
 
     def fetch() -> bool:
-        with socket.create_connection(("::1", port), timeout=20) as client:
+        with socket.create_connection(("::1", port), timeout=60) as client:
             client.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
             return bool(client.recv(100))
 

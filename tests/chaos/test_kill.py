@@ -28,7 +28,7 @@ def strike(engine: Engine, service: str, client: subprocess.Popen[bytes], moment
     time.sleep(moment_s)
     engine.kill(service)
     try:
-        client.communicate(timeout=30)
+        client.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         client.kill()
         client.communicate()
@@ -46,7 +46,7 @@ def test_in_the_middle_of_a_download(
         digest = next(key for key in registry.blobs if registry.blobs[key] == image.layers[1].blob)
         registry.held[digest] = threading.Event()
         client = docker.start("pull", reference)
-        assert registry.reached.wait(20), "the download began"
+        assert registry.reached.wait(60), "the download began"
         engine.kill(service)
         registry.held[digest].set()
         client.communicate(timeout=60)
@@ -98,10 +98,13 @@ def test_in_the_middle_of_a_run_that_removes_itself(
     engine: Engine, docker: DockerClient, service: str, image: str
 ) -> None:
     for moment_s in MOMENTS_S:
-        strike(engine, service, docker.start("run", "--rm", image, "sh", "-c", "echo x; sleep 0.2"), moment_s)
+        client = docker.start("run", "--rm", "--label", "brief", image, "sh", "-c", "echo x; sleep 0.2")
+        strike(engine, service, client, moment_s)
     # One that was never started is kept, as dockerd does: nobody can tell it from one about to be started.
-    ended = ("ps", "--all", "--quiet", "--filter", "status=exited", "--filter", "status=dead")
-    eventually(lambda: docker(*ended).stdout == "", "all that ran are removed")
+    states = ("running", "exited", "removing", "dead")
+    began = [word for state in states for word in ("--filter", f"status={state}")]
+    listed = ("ps", "--all", "--quiet", "--filter", "label=brief", *began)
+    eventually(lambda: docker(*listed).stdout == "", "all that ran are removed")
 
 
 @each_service
@@ -134,7 +137,7 @@ def test_waiting_clients_get_the_exit_code_or_an_error_but_never_hang(
     waiter = docker.start("wait", name)
     follower = docker.start("logs", "--follow", name)
     strike(engine, service, waiter, 0.1)
-    follower.communicate(timeout=20)
+    follower.communicate(timeout=60)
     assert docker("wait", name).line == "7"
     docker("rm", name)
 

@@ -1,6 +1,7 @@
 """All checks, one after the other, until what is still on its way has arrived."""
 
 import time
+import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -38,8 +39,15 @@ def compare(engine: Engine, checks: tuple[Check, ...]) -> list[str]:
     """Return every difference between what the engine says and what is there that does not go away by itself."""
     end = time.monotonic() + _SETTLE_S
     while True:
-        view = view_of(engine)
-        findings = [f"{check.__name__}: {finding}" for check in checks for finding in check(engine, view)]
+        findings = _looked(engine, checks)
         if not findings or time.monotonic() > end:
             return findings
         time.sleep(_PAUSE_S)
+
+
+def _looked(engine: Engine, checks: tuple[Check, ...]) -> list[str]:
+    try:
+        view = view_of(engine)
+        return [f"{check.__name__}: {finding}" for check in checks for finding in check(engine, view)]
+    except (AssertionError, OSError):  # something went between two looks at it
+        return [traceback.format_exc()]
