@@ -121,6 +121,6 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         return footprint(engine.layout).without(before)
 
     try:
-        eventually(lambda: left() == NOTHING, "nothing is left", 30)
+        eventually(lambda: left() == NOTHING, "nothing is left")
     except AssertionError:
         pytest.fail(f"left behind: {left()}", pytrace=False)

@@ -47,7 +47,7 @@ def disk(small: tuple[Engine, DockerClient, SmallDisk], tmp_path: Path) -> Itera
     yield disk
     disk.free()
     docker("builder", "prune", "--all", "--force")
-    eventually(lambda: footprint(engine.layout).without(before) == NOTHING, "nothing is left of the builds", 60)
+    eventually(lambda: footprint(engine.layout).without(before) == NOTHING, "nothing is left of the builds")
     assert build(docker, tmp_path / "after", f"FROM busybox\nRUN echo {tmp_path.name}\n").code == 0
     engine.sampan("system", "check")
 

@@ -54,7 +54,7 @@ def base(docker: DockerClient, engine: Engine, image: str, context: Path) -> Ite
 
 def start(docker: DockerClient, context: Path) -> subprocess.Popen[bytes]:
     building = docker.start("build", str(context))
-    eventually(lambda: bool(sleepers()), "the step runs", 60)
+    eventually(lambda: bool(sleepers()), "the step runs")
     return building
 
 
@@ -62,7 +62,7 @@ def test_an_interrupted_client_ends_its_steps(docker: DockerClient, base: str, c
     write(context, f"FROM {base}\nRUN trap '' TERM INT; sleep {SECONDS}\n")
     building = start(docker, context)
     building.send_signal(signal.SIGINT)
-    assert building.wait(20) != 0
+    assert building.wait(60) != 0
     eventually(lambda: not sleepers(), "the step is gone")
 
 
@@ -70,7 +70,7 @@ def test_a_client_that_is_killed_ends_its_steps(docker: DockerClient, base: str,
     write(context, f"FROM {base}\nRUN sleep {SECONDS} & sleep {SECONDS}\n")
     building = start(docker, context)
     building.kill()
-    building.wait(20)
+    building.wait(60)
     eventually(lambda: not sleepers(), "the steps are gone")
 
 
@@ -83,7 +83,7 @@ def test_a_builder_that_is_killed_leaves_nothing_and_keeps_what_is_done(
     write(context, f"{done}RUN echo also > /done\nRUN sleep {SECONDS}\n")
     building = start(docker, context)
     engine.kill("buildd")
-    assert building.wait(30) != 0
+    assert building.wait(60) != 0
     eventually(lambda: not sleepers(), "the step is gone")
     eventually(lambda: engine.sampan_fails("status").code == 0, "the engine is healthy")
     write(context, f"{done}RUN echo also > /done\nRUN echo short\n")
@@ -107,13 +107,13 @@ def test_one_of_two_builds_is_interrupted_and_the_other_goes_on(docker: DockerCl
         f"FROM {base}\nRUN for i in 1 2 3; do sleep 1; done; echo whole > /file\nRUN cat /file; sleep {SECONDS}\n",
     )
     one, two = docker.start("build", str(context)), docker.start("build", str(context))
-    eventually(lambda: bool(sleepers()), "the step runs", 60)
+    eventually(lambda: bool(sleepers()), "the step runs")
     one.send_signal(signal.SIGINT)
-    assert one.wait(20) != 0
+    assert one.wait(60) != 0
     assert two.poll() is None
     assert sleepers()
     two.send_signal(signal.SIGINT)
-    assert two.wait(20) != 0
+    assert two.wait(60) != 0
 
 
 def test_a_builder_that_is_killed_in_a_push_leaves_no_name(
@@ -135,7 +135,7 @@ def test_a_builder_that_is_killed_in_a_push_leaves_no_name(
                 with asking:
                     assert not docker("images", "-q", repository).lines
                     engine.kill("buildd")
-                    assert building.wait(30) != 0
+                    assert building.wait(60) != 0
             finally:
                 building.kill()
     eventually(lambda: engine.sampan_fails("status").code == 0, "the engine is healthy")

@@ -145,5 +145,5 @@ def test_a_client_that_is_interrupted_ends_its_build(
     )
     eventually(lambda: bool(sleeping(seconds)), "the step runs")
     building.send_signal(signal.SIGINT)
-    assert building.wait(20) != 0
+    assert building.wait(60) != 0
     eventually(lambda: not sleeping(seconds), "the step is gone")

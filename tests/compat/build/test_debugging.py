@@ -36,7 +36,7 @@ def test_a_process_is_entered_in_the_result(buildx: GoClient, image: str, contex
         terminal.type("exit\n")
         terminal.expect("(buildx)")
         terminal.type("exit\n")
-        terminal.wait(30)
+        terminal.wait(60)
 
 
 def test_a_step_that_failed_is_entered_with_what_it_has_written(buildx: GoClient, image: str, context: Path) -> None:
@@ -55,4 +55,4 @@ def test_a_step_that_failed_is_entered_with_what_it_has_written(buildx: GoClient
         terminal.type("exit\n")
         terminal.expect("(buildx)")
         terminal.type("exit\n")
-        terminal.wait(30)
+        terminal.wait(60)

@@ -121,9 +121,9 @@ def test_a_client_that_is_interrupted_ends_its_frontend(buildx: GoClient, fronte
         env={"PATH": "/usr/bin:/bin", "HOME": str(buildx.home), "DOCKER_CONFIG": str(buildx.home),
              "BUILDX_CONFIG": str(buildx.home / "buildx")},
     ) as building:  # fmt: skip
-        eventually(lambda: bool(running()), "the frontend runs", 30)
+        eventually(lambda: bool(running()), "the frontend runs")
         building.terminate()
-        assert building.wait(20) != 0
+        assert building.wait(60) != 0
     eventually(lambda: not running(), "the frontend is gone")
 
 

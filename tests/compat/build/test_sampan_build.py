@@ -154,11 +154,11 @@ def test_ctrl_c_ends_the_step_at_once(engine: Engine) -> None:
     building.stdin.close()
     while b"begun\n" not in (line := building.stderr.readline()) or b"RUN" in line:
         assert line, "the build ended by itself"
-    assert sleeping(seconds)
+    eventually(lambda: bool(sleeping(seconds)), "the shell has become a sleep")
     building.send_signal(signal.SIGINT)
     building.stderr.read()
     building.stdout.read() if building.stdout is not None else None
-    assert building.wait(30) == 130
+    assert building.wait(60) == 130
     eventually(lambda: not sleeping(seconds), "the step's process has ended")
 
 

@@ -118,7 +118,7 @@ def records(engine: Engine, docker: DockerClient, registry: Registry) -> Iterato
     docker("stop", "--time", "5", "parity-stopped")
     docker("wait", "parity-exited")
     healthy = "{{.State.Health.Status}}"
-    eventually(lambda: docker("inspect", "-f", healthy, "parity-checked").line == "healthy", "it is healthy", 30)
+    eventually(lambda: docker("inspect", "-f", healthy, "parity-checked").line == "healthy", "it is healthy")
     yield Records(names, images, ("parity-net", "parity-internal", "bridge", "host", "none"), ("parity-volume",))
     docker("rm", "--force", "--volumes", *reversed(names))
     docker("network", "rm", "parity-net", "parity-internal")

@@ -113,8 +113,7 @@ def test_terminal_is_the_user_s(engine: Engine, image: str) -> None:
     command = [str(SAMPAN), "run", "--rm", "-it", image, "sh"]
     with at_terminal(command, engine.env(), rows=37, columns=91) as terminal:
         terminal.expect("# ")
-        terminal.type("sleep 0.3; stty size\n")
-        terminal.expect("37 91")
+        terminal.expect_size(37, 91)
         terminal.type("exit 3\n")
         assert terminal.wait() == 3
 
@@ -275,7 +274,7 @@ def test_dialling_an_engine_that_is_not_there_says_so(tmp_path: Path) -> None:
         [SAMPAN, "--run-root", tmp_path, "system", "dial-stdio"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=60,
     )
     socket = tmp_path / "docker.sock"
     said = f"sampan: cannot connect to {socket}: No such file or directory: is the engine running?\n"

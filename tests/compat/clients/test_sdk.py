@@ -81,7 +81,7 @@ def test_attach_socket_takes_input_and_gives_frames(sdk: Sdk, image: str, contai
     stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
     container.start()
     stream._sock.sendall(b"ping\n")
-    stream._sock.settimeout(10)
+    stream._sock.settimeout(60)
     assert stream._sock.recv(100) == b"\x01\0\0\0\0\0\0\x05ping\n"
     stream.close()
     container.kill()

@@ -1,14 +1,18 @@
 """What clients may ask while a container starts, ends, or waits for its next start, and what its record says then."""
 
 import json
+import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
 from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient
 from tests.support.tools import eventually
+
+_MICROSECONDS = re.compile(r"(\.\d{6})\d*")  # of a time that has nanoseconds
 
 
 def _state(docker: DockerClient, name: str) -> dict[str, object]:
@@ -17,7 +21,7 @@ def _state(docker: DockerClient, name: str) -> dict[str, object]:
 
 
 def _waiting(docker: DockerClient, spawn: Spawn, image: str, *flags: str) -> str:
-    """Return a container that waits for its next start, for a second or more."""
+    """Return a container that waits for its next start, for some seconds."""
     name = spawn("--restart", "always", "--network", "none", *flags, image, "sh", "-c", "exit 3")
 
     def restarts() -> int:
@@ -25,19 +29,19 @@ def _waiting(docker: DockerClient, spawn: Spawn, image: str, *flags: str) -> str
 
     def waits() -> bool:
         count = restarts()
-        if count < 4 or _state(docker, name)["Status"] != "restarting":
+        if count < 5 or _state(docker, name)["Status"] != "restarting":
             return False
         time.sleep(0.3)  # counted before it starts, so it may have been about to
         return restarts() == count and _state(docker, name)["Status"] == "restarting"
 
-    eventually(waits, "it waits for its next start", 30)
+    eventually(waits, "it waits for its next start")
     return name
 
 
 def test_removal_by_force_beats_a_start(docker: DockerClient, image: str, container_name: Callable[[], str]) -> None:
     for attempt in range(12):
         name = container_name()
-        docker("create", "--name", name, "--network", "none", image, "sleep", "100")
+        docker("create", "--name", name, "--network", "none", image, "sleep", "1000")
         starting = docker.start("start", name)
         time.sleep(0.015 * attempt)
         removed = docker.fails("rm", "--force", name)
@@ -49,7 +53,7 @@ def test_removal_by_force_beats_a_start(docker: DockerClient, image: str, contai
 def test_kill_ends_the_wait_for_a_restart(docker: DockerClient, spawn: Spawn, image: str) -> None:
     name = _waiting(docker, spawn, image)
     docker("kill", name)
-    eventually(lambda: _state(docker, name)["Status"] == "exited", "it has ended", 10)
+    eventually(lambda: _state(docker, name)["Status"] == "exited", "it has ended")
     count = docker("inspect", "--format", "{{.RestartCount}}", name).line
     time.sleep(3.5)
     assert _state(docker, name)["Status"] == "exited"
@@ -73,9 +77,14 @@ def test_signal_that_does_not_end_it_leaves_the_wait_alone(docker: DockerClient,
 
 def test_what_needs_its_processes_says_that_it_is_restarting(docker: DockerClient, spawn: Spawn, image: str) -> None:
     name = _waiting(docker, spawn, image)
-    for command in (["pause", name], ["top", name], ["exec", name, "true"]):
-        failed = docker.fails(*command)
-        assert "is restarting, wait until the container is running" in failed.stderr + failed.stdout, command
+
+    def refused(*command: str) -> bool:
+        failed = docker.fails(*command)  # meanwhile it may have been started once more
+        return "is restarting, wait until the container is running" in failed.stderr + failed.stdout
+
+    for command in ("pause", "top", "exec"):
+        words = (command, name, *(("true",) if command == "exec" else ()))
+        eventually(lambda words=words: refused(*words), f"{command} says that it is restarting")  # type: ignore[misc]
 
 
 @pytest.mark.skipif(bool(TARGET), reason="dockerd 20.10 notes the start when it hears of it, at times after the end")
@@ -101,16 +110,19 @@ def test_health_of_a_stopped_container_is_unhealthy(docker: DockerClient, spawn:
     def health() -> str:
         return docker("inspect", "--format", "{{.State.Health.Status}}", name).line
 
-    eventually(lambda: health() == "healthy", "it is healthy", 20)
+    eventually(lambda: health() == "healthy", "it is healthy")
     docker("kill", name)
-    assert health() == "unhealthy"
+    eventually(lambda: health() == "unhealthy", "it is unhealthy")
 
 
 def test_interval_that_is_shorter_holds_in_the_start_period(docker: DockerClient, spawn: Spawn, image: str) -> None:
     flags = ("--health-cmd", "false", "--health-interval", "1s", "--health-start-period", "60s")
     name = spawn(*flags, image, "sleep", "1000")
 
-    def probes() -> int:
-        return len(json.loads(docker("inspect", "--format", "{{json .State.Health.Log}}", name).stdout) or [])
+    def probes() -> list[dict[str, str]]:
+        log: list[dict[str, str]] = json.loads(docker("inspect", "--format", "{{json .State.Health.Log}}", name).stdout)
+        return log or []
 
-    eventually(lambda: probes() >= 2, "it is probed twice", 4.5)
+    eventually(lambda: len(probes()) >= 2, "it is probed twice")
+    first, second = (datetime.fromisoformat(_MICROSECONDS.sub(r"\1", probe["Start"])) for probe in probes()[:2])
+    assert (second - first).total_seconds() < 5  # which the start period has by default

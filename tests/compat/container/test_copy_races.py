@@ -58,7 +58,7 @@ def swapping(root: Path, first: str, second: str) -> Iterator[None]:
         finally:
             assert process.poll() is None
             process.stdin.close()
-            process.wait(10)
+            process.wait(60)
 
 
 def tar_of(name: str, content: bytes) -> bytes:

@@ -63,7 +63,7 @@ def test_foreground_client_ends_with_the_container_s_code_when_it_is_stopped(
     assert client.stdout is not None
     assert client.stdout.readline() == b"ready\n"
     docker("stop", name)
-    assert client.wait(10) == 143
+    assert client.wait(60) == 143
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_files_are_there_before_the_first_start(
 def test_a_link_puts_addresses_ports_and_variables_into_the_environment(
     docker: DockerClient, spawn: Spawn, image: str
 ) -> None:
-    other = spawn("--expose", "5432", "-e", "SECRET=x=y", image, "sleep", "100")
+    other = spawn("--expose", "5432", "-e", "SECRET=x=y", image, "sleep", "1000")
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", other).line
     shown = docker("run", "--rm", "--name", f"{other}-web", "--link", f"{other}:my-db", image, "env").lines
     assert {line for line in shown if line.startswith("MY_DB_")} == {
@@ -71,8 +71,8 @@ def test_a_link_puts_addresses_ports_and_variables_into_the_environment(
 
 
 def test_a_link_is_seen_by_execs_and_outlives_a_new_name(docker: DockerClient, spawn: Spawn, image: str) -> None:
-    other = spawn("-e", "SECRET=x", image, "sleep", "100")
-    name = spawn("--user", "7:8", "--link", f"{other}:db", image, "sleep", "100")
+    other = spawn("-e", "SECRET=x", image, "sleep", "1000")
+    name = spawn("--user", "7:8", "--link", f"{other}:db", image, "sleep", "1000")
     assert "DB_ENV_SECRET=x" in docker("exec", name, "env").lines
     docker("rename", other, f"{other}-new")
     try:
@@ -85,8 +85,8 @@ def test_a_link_is_seen_by_execs_and_outlives_a_new_name(docker: DockerClient, s
 def test_whom_a_link_leads_to_has_its_name_in_lists_until_the_link_goes(
     docker: DockerClient, spawn: Spawn, image: str
 ) -> None:
-    other = spawn(image, "sleep", "100")
-    name = spawn("--link", f"{other}:db", image, "sleep", "100")
+    other = spawn(image, "sleep", "1000")
+    name = spawn("--link", f"{other}:db", image, "sleep", "1000")
 
     def names(*flags: str) -> str:
         return docker("ps", *flags, "--filter", f"id={identity}", "--format", "{{.Names}}").line
@@ -104,7 +104,7 @@ def test_whom_a_link_leads_to_has_its_name_in_lists_until_the_link_goes(
 
 
 def test_an_exec_shows_the_containers_user(sdk: sdk_package.DockerClient, spawn: Spawn, image: str) -> None:
-    name = spawn("--network", "none", "--user", "7:8", image, "sleep", "100")
+    name = spawn("--network", "none", "--user", "7:8", image, "sleep", "1000")
     for asked, shown in (("", "7:8"), ("9", "9")):
         made = sdk.api.exec_create(name, ["true"], user=asked)
         assert sdk.api.exec_inspect(made["Id"])["ProcessConfig"]["user"] == shown

@@ -20,7 +20,7 @@ def test_the_screen_shows_services_and_containers_anew_each_second(engine: Engin
         later = terminal.expect("%")
         while not re.search(rf"{busy}\s.*?[1-9]\d*\.\d\d%", later):
             later += terminal.expect("%")
-        second = spawn("--network", "none", image, "sleep", "100")
+        second = spawn("--network", "none", image, "sleep", "1000")
         terminal.expect(second)
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == 130

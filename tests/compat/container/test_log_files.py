@@ -52,7 +52,7 @@ def test_rotated_files_are_compressed_and_read(docker: DockerClient, image: str,
     assert docker("logs", name).lines == [str(number) for number in range(1, 901)]
     path = log_path(docker, name)
     packed = path.with_name(path.name + ".1.gz")
-    eventually(packed.exists, "the file before is compressed", 10)
+    eventually(packed.exists, "the file before is compressed")
     assert gzip.decompress(packed.read_bytes()).count(b"\n") > 200
     assert docker("logs", "--tail", "700", name).lines[0] == "201"
 
@@ -85,7 +85,7 @@ def test_the_local_driver_keeps_every_byte_and_names_no_file(docker: DockerClien
     name = spawn("--log-driver", "local", image, "printf", r"\001\377\n<&>\n")
     docker("wait", name)
     client = docker.start("logs", name)
-    assert client.communicate(timeout=30)[0] == b"\x01\xff\n<&>\n"
+    assert client.communicate(timeout=60)[0] == b"\x01\xff\n<&>\n"
     assert docker("inspect", "--format", "{{.LogPath}}", name).stdout.strip() == ""
 
 
@@ -107,7 +107,7 @@ def test_options_that_a_driver_does_not_know_are_refused(
 def test_syslog_gets_the_lines_and_logs_shows_them(docker: DockerClient, image: str, spawn: Spawn) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(20)
+        receiver.settimeout(60)
         options = ("--log-driver", "syslog", "--log-opt", "tag={{.Name}}")
         address = f"syslog-address=udp://127.0.0.1:{receiver.getsockname()[1]}"
         name = spawn(*options, "--log-opt", address, image, "sh", "-c", "echo one; sleep 0.2; echo two >&2")

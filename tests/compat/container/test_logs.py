@@ -72,7 +72,7 @@ def test_followed_logs_come_while_the_container_runs(docker: DockerClient, image
     assert client.stdout is not None
     assert [client.stdout.readline(), client.stdout.readline()] == [b"before\n", b"after\n"]
     client.terminate()
-    client.wait(10)
+    client.wait(60)
 
 
 def test_tail_and_follow_go_together(docker: DockerClient, image: str, spawn: Spawn) -> None:

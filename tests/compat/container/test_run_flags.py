@@ -11,7 +11,7 @@ import pytest
 
 from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient, Result
-from tests.support.tools import need_root
+from tests.support.tools import need_root, unmount
 
 Run = Callable[..., Result]
 
@@ -184,27 +184,27 @@ def shared(tmp_path: Path) -> Iterator[Path]:
             (there / name).mkdir()
         yield there
     finally:
-        subprocess.run(["umount", "--recursive", there], check=True)
+        subprocess.run(["umount", "--recursive", "--lazy", there], check=True)
 
 
 @pytest.mark.parametrize(("mode", "back"), [("rshared", True), ("rslave", False), ("rprivate", None)])
 def test_mounts_propagate_as_asked(
     docker: DockerClient, spawn: Spawn, image: str, shared: Path, mode: str, back: bool | None
 ) -> None:
-    name = spawn("--cap-add", "SYS_ADMIN", "--network", "none", "-v", f"{shared}:/s:{mode}", image, "sleep", "100")
+    name = spawn("--cap-add", "SYS_ADMIN", "--network", "none", "-v", f"{shared}:/s:{mode}", image, "sleep", "1000")
     subprocess.run(["mount", "-t", "tmpfs", "host", shared / "host"], check=True)
     count = ("exec", name, "sh", "-c", "grep -c ' /s/host ' /proc/mounts || true")
     assert docker(*count).line == ("0" if back is None else "1")
     docker("exec", name, "mount", "-t", "tmpfs", "container", "/s/container")
     assert (shared / "container").is_mount() == bool(back)
-    subprocess.run(["umount", shared / "host"], check=True)
+    unmount(shared / "host")
     assert docker(*count).line == "0"
 
 
 @pytest.mark.skipif(TARGET is not None, reason="the engine's processes have to be seen")
 def test_nothing_holds_copies_of_the_host_s_mounts(docker: DockerClient, spawn: Spawn, image: str) -> None:
     """Which would go on when the host's are unmounted."""
-    name = spawn("--network", "none", image, "sleep", "100")
+    name = spawn("--network", "none", image, "sleep", "1000")
     docker("exec", name, "true")
     pid = docker("inspect", "--format", "{{.State.Pid}}", name).line
     stat = Path(f"/proc/{pid}/stat").read_text()

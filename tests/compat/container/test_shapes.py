@@ -53,12 +53,12 @@ def test_prune_of_no_volume_is_an_empty_list(docker: DockerClient) -> None:
 
 
 def test_memory_without_swap_is_shown_with_twice_as_much(docker: DockerClient, spawn: Spawn, image: str) -> None:
-    name = spawn("--memory", "64m", "--network", "none", image, "sleep", "100")
+    name = spawn("--memory", "64m", "--network", "none", image, "sleep", "1000")
     assert docker("inspect", "--format", "{{.HostConfig.MemorySwap}}", name).line == str(128 << 20)
 
 
 def test_graph_driver_names_the_directories(docker: DockerClient, spawn: Spawn, image: str) -> None:
-    name = spawn("--network", "none", image, "sleep", "100")
+    name = spawn("--network", "none", image, "sleep", "1000")
     data = _asked(docker, "GET", f"/v1.41/containers/{name}/json")["GraphDriver"]["Data"]
     assert {"LowerDir", "MergedDir", "UpperDir", "WorkDir"} <= data.keys()
 
@@ -69,7 +69,7 @@ def test_short_id_is_an_alias_in_networks_with_names(
     network = unique("net")
     docker("network", "create", network)
     try:
-        name = spawn("--network", network, image, "sleep", "100")
+        name = spawn("--network", network, image, "sleep", "1000")
         shown = _asked(docker, "GET", f"/v1.41/containers/{name}/json")
         assert shown["NetworkSettings"]["Networks"][network]["Aliases"] == [shown["Id"][:12]]
         docker("rm", "--force", name)
@@ -82,7 +82,7 @@ def test_index_server_is_docker_hub_s(docker: DockerClient) -> None:
 
 
 def test_container_that_wrote_nothing_has_no_size(docker: DockerClient, spawn: Spawn, image: str) -> None:
-    name = spawn("--network", "none", image, "sleep", "100")
+    name = spawn("--network", "none", image, "sleep", "1000")
     assert docker("ps", "--size", "--filter", f"name={name}", "--format", "{{.Size}}").line.startswith("0B ")
 
 

@@ -65,7 +65,7 @@ def test_it_is_mounted_while_a_container_runs(client: Client, plugin: VolumePlug
     assert [name for name, _ in plugin.mounts] == ["used"]
     assert "volume is in use" in client("volume", "rm", "used").stderr
     client("stop", "--time", "0", "user")
-    eventually(lambda: plugin.mounts == [], "it is unmounted", 10)
+    eventually(lambda: plugin.mounts == [], "it is unmounted")
     client("rm", "user")
     assert client("volume", "rm", "used").code == 0
 

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -82,11 +81,9 @@ def test_exec_at_a_terminal_has_its_size_and_all_of_its_keys(cri: Cri, pod: Pod,
     command = cri.command("exec", "--interactive", "--tty", "--transport", transport, container, "sh")
     with at_terminal(command, os.environ, rows=33, columns=101) as terminal:
         terminal.expect("#")
-        terminal.type("stty size\n")
-        terminal.expect("33 101")
+        terminal.expect_size(33, 101)
         terminal.resize(20, 60)
-        terminal.type("sleep 0.3; stty size\n")
-        terminal.expect("20 60")
+        terminal.expect_size(20, 60)
         terminal.type("exit 0\n")
         assert terminal.wait() == 0
 
@@ -94,11 +91,9 @@ def test_exec_at_a_terminal_has_its_size_and_all_of_its_keys(cri: Cri, pod: Pod,
 def test_exec_sync_ends_with_its_limit(cri: Cri, pod: Pod) -> None:
     container = pod.start("main", "sleep", "1000")
     assert cri.crictl("exec", "--sync", container, "echo", "out").strip() == "out"
-    begin = time.monotonic()
     late = cri.crictl_fails("exec", "--sync", "--timeout", "1", container, "sleep", "987")
     assert late.code != 0
     assert "DeadlineExceeded" in late.stderr
-    assert time.monotonic() - begin < 10
     assert "987" not in cri.crictl("exec", container, "ps")
 
 
@@ -118,9 +113,13 @@ def test_port_of_a_pod_is_forwarded(cri: Cri, pod: Pod, transport: str) -> None:
         try:
             assert forwarding.stdout is not None
             assert b"Forwarding from 127.0.0.1:18080" in forwarding.stdout.readline()
-            for _ in range(5):
-                curl = cri.namespace.enter("curl", "--silent", "--max-time", "10", "http://127.0.0.1:18080/")
-                assert subprocess.run(curl, capture_output=True).stdout == b"served\n"
+            curl = cri.namespace.enter("curl", "--silent", "--max-time", "60", "http://127.0.0.1:18080/")
+
+            def served() -> bool:
+                return subprocess.run(curl, capture_output=True).stdout == b"served\n"
+
+            eventually(served, "the server has begun and is reached")
+            assert all(served() for _ in range(5))
         finally:
             forwarding.kill()
 
@@ -129,7 +128,8 @@ def test_logs_are_in_kubelets_format_and_go_on_after_a_rotation(cri: Cri, pod: P
     script = "echo first; echo wrong >&2; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo second; sleep 1000"
     container = pod.start("main", "sh", "-c", script)
     path = Path(json.loads(cri.crictl("inspect", container))["status"]["logPath"])
-    eventually(lambda: "wrong" in cri.crictl_fails("logs", container).stderr, "both lines are logged")
+    eventually(lambda: path.exists() and path.read_text().count("\n") == 2, "both lines are logged")
+    assert "wrong" in cri.crictl_fails("logs", container).stderr
     assert {line.split(" ", 1)[1] for line in path.read_text().splitlines()} == {"stdout F first", "stderr F wrong"}
     path.rename(path.with_suffix(".old"))
     cri.crictl("exec", container, "touch", "/tmp/go")

@@ -70,7 +70,7 @@ def digest_in(registry: Registry, repository: str, tag: str) -> str:
     accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
     with registry.session() as session:
         url = f"{registry.url}/v2/{repository}/manifests/{tag}"
-        answer = session.head(url, headers={"Accept": accept}, timeout=10)
+        answer = session.head(url, headers={"Accept": accept}, timeout=60)
     answer.raise_for_status()
     digest: str = answer.headers["Docker-Content-Digest"]
     return digest

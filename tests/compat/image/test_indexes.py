@@ -61,7 +61,7 @@ def raw(registry: Registry, repository: str, tag: str) -> bytes:
         answer = session.get(
             f"{registry.url}/v2/{repository}/manifests/{tag}",
             headers={"Accept": f"{OCI_INDEX}, application/vnd.oci.image.manifest.v1+json"},
-            timeout=10,
+            timeout=60,
         )
     answer.raise_for_status()
     return answer.content

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(TARGET is not None, reason="about this engine's 
 
 
 def scraped(engine: Engine) -> str:
-    with urllib.request.urlopen(engine.metrics_url("imaged"), timeout=10) as answer:
+    with urllib.request.urlopen(engine.metrics_url("imaged"), timeout=60) as answer:
         return str(answer.read(), "utf-8")
 
 
@@ -33,7 +33,7 @@ def test_bars_grow_and_gauges_with_them(engine: Engine, docker: DockerClient, cl
         ours = client == "sampan"
         command, env = ([str(SAMPAN), "pull", name], engine.env()) if ours else (["docker", "pull", name], docker.env())
         with at_terminal(command, env, columns=120) as terminal:
-            assert registry.reached.wait(20)
+            assert registry.reached.wait(60)
             shown = terminal.expect("MB/16")
             assert f"{digest[7:19]}: Downloading" in shown
             text = scraped(engine)
@@ -42,7 +42,7 @@ def test_bars_grow_and_gauges_with_them(engine: Engine, docker: DockerClient, cl
             assert 0.2 < ratio < 1
             assert value(text, f'sampan_image_pull_left_seconds{{image="{name}"}}') != 0
             registry.held[digest].set()
-            assert terminal.wait(30) == 0
+            assert terminal.wait(60) == 0
         assert f"{digest[7:19]}: Pull complete" in terminal.seen
         assert f"Status: Downloaded newer image for {name}" in terminal.seen
     assert name not in scraped(engine)

@@ -35,10 +35,10 @@ def refusing() -> Iterator[PushRegistry]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    stop = started.result(10)
+    stop = started.result(60)
     yield registry
     loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+    thread.join(60)
     loop.close()
 
 

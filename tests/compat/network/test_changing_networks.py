@@ -25,7 +25,7 @@ def addresses(docker: DockerClient, name: str) -> list[str]:
 
 
 def resolves(docker: DockerClient, asker: str, name: str) -> bool:
-    return docker.fails("exec", asker, "ping", "-c", "1", "-W", "2", name).code == 0
+    return docker.fails("exec", asker, "ping", "-c", "1", "-w", "10", name).code == 0
 
 
 def own_address(docker: DockerClient, name: str) -> str:

@@ -18,11 +18,11 @@ GATEWAY = "$(ip route | awk '/default/ {print $3}')"
 
 def ask(where: str) -> str:
     """Return a script that does what ``fetch`` does; a static busybox cannot resolve names, so its wget is no use."""
-    return f"printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {where}"
+    return f"printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 60 {where}"
 
 
 def fetch(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/hostname", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{address}/hostname", timeout=60) as answer:
         text: str = answer.read().decode()
         return text.strip()
 
@@ -71,9 +71,9 @@ def test_container_reaches_a_server_on_the_host(docker: DockerClient, image: str
 
         thread = threading.Thread(target=answer)
         thread.start()
-        script = f"nc -w 5 {GATEWAY} {port} </dev/null"
+        script = f"nc -w 60 {GATEWAY} {port} </dev/null"
         assert docker("run", "--rm", image, "sh", "-c", script).line == "from the host"
-        thread.join(10)
+        thread.join(60)
 
 
 def test_udp_is_published_too(docker: DockerClient, debian: str, spawn: Spawn) -> None:

@@ -48,7 +48,7 @@ def serve(engine: Engine, registry: Registry, *flags: str) -> subprocess.Popen[b
         assert process.poll() is None, registry.log.read_text()
         try:
             with registry.session() as session:
-                return session.get(f"{registry.url}/v2/", timeout=5).status_code == 200
+                return session.get(f"{registry.url}/v2/", timeout=60).status_code == 200
         except requests.ConnectionError:
             return False
 
@@ -65,7 +65,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerClient]:
 
 def manifest(served: PrivateRegistry, path: str) -> requests.Response:
     with served.registry.session() as session:
-        return session.get(served.url(path), timeout=30)
+        return session.get(served.url(path), timeout=60)
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> str:
@@ -129,7 +129,7 @@ def test_image_tagged_with_the_registrys_name_is_served_without_a_push(
     assert repository in manifest(served, "_catalog").json()["repositories"]
     assert second("run", "--rm", "--pull", "always", name, "echo", "here").line == "here"
     digest = manifest(served, f"{repository}/manifests/1").headers["Docker-Content-Digest"]
-    refused = requests.delete(served.url(f"{repository}/manifests/{digest}"), timeout=10)
+    refused = requests.delete(served.url(f"{repository}/manifests/{digest}"), timeout=60)
     assert refused.status_code == 405
     docker("rmi", name)
     assert manifest(served, f"{repository}/manifests/1").status_code == 404
@@ -151,7 +151,7 @@ def test_images_of_other_names_are_not_served(
 ) -> None:
     repository = unique("private")
     docker("tag", image, f"docker.io/{repository}/app:1")
-    answer = requests.get(served.url(f"{repository}/app/manifests/1"), headers={"Host": "docker.io"}, timeout=10)
+    answer = requests.get(served.url(f"{repository}/app/manifests/1"), headers={"Host": "docker.io"}, timeout=60)
     assert answer.status_code == 404
 
 
@@ -226,12 +226,12 @@ def test_docker_logs_in_over_tls_and_pushes(
             docker("push", f"{registry.address}/app:2")
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 def test_command_without_an_engine_says_so(tmp_path: Path) -> None:
     env = dict(os.environ) | {"SAMPAN_DATA_ROOT": str(tmp_path / "d"), "SAMPAN_RUN_ROOT": "/tmp/no-engine-here"}
-    done = subprocess.run([SAMPAN, "registry", "serve"], env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([SAMPAN, "registry", "serve"], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "Cannot connect to the Sampan engine at /tmp/no-engine-here" in done.stderr
 

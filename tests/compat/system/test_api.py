@@ -109,7 +109,7 @@ def test_wait_before_the_start_gets_the_code_of_a_container_that_removes_itself(
     waiter = threading.Thread(target=lambda: answers.append(ask("POST", path)))
     waiter.start()
     assert ask("POST", f"/containers/{created['Id']}/start")[0] == 204
-    waiter.join(20)
+    waiter.join(60)
     assert answers[0][0] == 200
     assert answers[0][1]["StatusCode"] == 12
 

@@ -92,7 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, docker_config: Path) -> Iter
 
 
 def has_collected(engine: Engine, service: str) -> bool:
-    text = urllib.request.urlopen(engine.metrics_url(service), timeout=5).read().decode()
+    text = urllib.request.urlopen(engine.metrics_url(service), timeout=60).read().decode()
     return 'sampan_gc_runs_total{outcome="done",trigger="start"}' in text
 
 
@@ -344,7 +344,7 @@ def test_text_says_what_would_mend_it(place: Place) -> None:
 def test_metrics_count_checks_findings_and_repairs(place: Place) -> None:
     cut(place.blob(BLOB))
     place.check("--repair")
-    text = urllib.request.urlopen(place.engine.metrics_url("imaged"), timeout=5).read().decode()
+    text = urllib.request.urlopen(place.engine.metrics_url("imaged"), timeout=60).read().decode()
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("sampan_check_"))
     assert float(samples['sampan_check_runs_total{outcome="damaged"}']) >= 1
     assert float(samples['sampan_check_findings_total{kind="blob-truncated"}']) >= 1

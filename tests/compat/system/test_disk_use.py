@@ -118,7 +118,7 @@ def test_what_is_leased_says_until_when(engine: Engine) -> None:
 def test_passes_and_what_they_left_are_metrics(engine: Engine) -> None:
     for service, kind in (("imaged", "blob"), ("snapshotter", "layer")):
         engine.sampan("system", "gc", "--leftovers")
-        text = urllib.request.urlopen(engine.metrics_url(service), timeout=10).read().decode()
+        text = urllib.request.urlopen(engine.metrics_url(service), timeout=60).read().decode()
         values = {
             line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[:1] != "#"
         }

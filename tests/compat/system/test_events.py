@@ -10,12 +10,21 @@ from tests.compat.conftest import Spawn
 from tests.support.docker_client import DockerClient
 
 
-def events(docker: DockerClient, since: float, *filters: str) -> list[dict[str, Any]]:
-    """Return what happened since then."""
+def events(docker: DockerClient, since: float, *filters: str, last: str = "") -> list[dict[str, Any]]:
+    """Return what has happened since then: until ``last``, a type and an action, was told, or until now."""
     flags = [flag for text in filters for flag in ("--filter", text)]
-    until = f"{time.time() + 0.5:.3f}"
-    shown = docker("events", "--since", f"{since:.3f}", "--until", until, "--format", "{{json .}}", *flags)
-    return [json.loads(line) for line in shown.lines]
+    command = ("events", "--since", f"{since:.6f}", "--format", "{{json .}}", *flags)
+    if not last:
+        return [json.loads(line) for line in docker(*command, "--until", f"{time.time():.6f}").lines]
+    told: list[dict[str, Any]] = []
+    with docker.start(*command) as client:
+        assert client.stdout is not None
+        while not told or f"{told[-1]['Type']} {told[-1]['Action'].strip()}" != last:
+            line = client.stdout.readline()
+            assert line, f"the client ended before {last!r} was told, after {told}"
+            told.append(json.loads(line))
+        client.kill()
+    return told
 
 
 def in_order(expected: list[str], actions: list[str]) -> bool:
@@ -29,8 +38,7 @@ def test_life_of_a_container_is_told_in_docker_s_order(
 ) -> None:
     name, since = unique("told"), time.time()
     docker.fails("run", "--rm", "--name", name, image, "sh", "-c", "exit 3")
-    time.sleep(0.2)
-    told = events(docker, since, f"container={name}")
+    told = events(docker, since, f"container={name}", last="container destroy")
     actions = [event["Action"] for event in told if event["Type"] == "container"]
     assert actions == ["create", "attach", "start", "die", "destroy"]
     die = next(event for event in told if event["Action"] == "die")
@@ -46,8 +54,7 @@ def test_network_is_joined_before_the_start_and_left_after_the_death(
 ) -> None:
     name, since = unique("net"), time.time()
     docker("run", "--rm", "--name", name, image, "true")
-    time.sleep(0.2)
-    identity = next(e["Actor"]["ID"] for e in events(docker, since, f"container={name}"))
+    identity = events(docker, since, f"container={name}", last="container destroy")[0]["Actor"]["ID"]
     told = [
         f"{event['Type']} {event['Action']}"
         for event in events(docker, since)
@@ -60,14 +67,14 @@ def test_network_is_joined_before_the_start_and_left_after_the_death(
 def test_stop_and_kill_are_told(docker: DockerClient, sleeper: str) -> None:
     since = time.time()
     docker("stop", sleeper)
-    time.sleep(0.2)
-    assert in_order(["kill", "die", "stop"], [e["Action"] for e in events(docker, since, f"container={sleeper}")])
+    told = events(docker, since, f"container={sleeper}", last="container stop")
+    assert in_order(["kill", "die", "stop"], [event["Action"] for event in told])
 
 
 def test_filters_select(docker: DockerClient, image: str, unique: Callable[[str], str]) -> None:
     name, since = unique("picked"), time.time()
     docker("run", "--rm", "--label", f"mark={name}", "--name", name, image, "true")
-    time.sleep(0.2)
+    events(docker, since, f"container={name}", last="container destroy")
     assert [e["Action"] for e in events(docker, since, "event=start", f"container={name}")] == ["start"]
     assert {e["Type"] for e in events(docker, since, "type=network")} <= {"network"}
     assert "create" in [e["Action"] for e in events(docker, since, f"label=mark={name}")]
@@ -78,8 +85,8 @@ def test_images_are_told_too(docker: DockerClient, image: str, unique: Callable[
     since, tag = time.time(), f"{unique('tagged')}:1"
     docker("tag", image, tag)
     docker("rmi", tag)
-    time.sleep(0.2)
-    assert in_order(["tag", "untag"], [event["Action"] for event in events(docker, since, "type=image")])
+    told = events(docker, since, "type=image", last="image untag")
+    assert in_order(["tag", "untag"], [event["Action"] for event in told])
 
 
 def test_events_come_as_they_happen(docker: DockerClient, image: str, unique: Callable[[str], str]) -> None:
@@ -90,14 +97,14 @@ def test_events_come_as_they_happen(docker: DockerClient, image: str, unique: Ca
     assert client.stdout is not None
     assert client.stdout.readline() == b"start\n"
     client.terminate()
-    client.wait(10)
+    client.wait(60)
 
 
 def test_exec_is_told_with_its_command(docker: DockerClient, sleeper: str) -> None:
     since = time.time()
     docker("exec", sleeper, "true")
-    time.sleep(0.2)
-    actions = [event["Action"].strip() for event in events(docker, since, f"container={sleeper}")]
+    told = events(docker, since, f"container={sleeper}", last="container exec_die")
+    actions = [event["Action"].strip() for event in told]
     assert in_order(["exec_create: true", "exec_start: true", "exec_die"], actions), actions
 
 
@@ -109,7 +116,7 @@ def test_volumes_are_mounted_and_unmounted_with_each_run(docker: DockerClient, i
     docker("start", "--attach", name)
     docker("rm", name)
     docker("volume", "rm", volume)
-    found = [one for one in events(docker, since, "type=volume") if one["Actor"]["ID"] == volume]
+    found = events(docker, since, "type=volume", f"volume={volume}", last="volume destroy")
     assert [one["Action"] for one in found] == ["create", *(("mount", "unmount") * 2), "destroy"]
     mount, unmount = found[1]["Actor"]["Attributes"], found[2]["Actor"]["Attributes"]
     assert {"driver": "local", "destination": "/data", "read/write": "false"}.items() <= mount.items()
@@ -121,8 +128,8 @@ def test_what_a_volumes_options_mount_goes_with_its_last_container(
 ) -> None:
     volume = f"{uuid.uuid4().hex[:12]}-tmpfs"
     docker("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", volume)
-    first = spawn("--volume", f"{volume}:/data", image, "sh", "-c", "echo kept > /data/x; sleep 60")
-    second = spawn("--volume", f"{volume}:/data", image, "sleep", "60")
+    first = spawn("--volume", f"{volume}:/data", image, "sh", "-c", "echo kept > /data/x; sleep 1000")
+    second = spawn("--volume", f"{volume}:/data", image, "sleep", "1000")
     docker("stop", "--time", "0", first)
     assert docker("exec", second, "cat", "/data/x").line == "kept"
     docker("stop", "--time", "0", second)

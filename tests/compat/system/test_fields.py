@@ -144,7 +144,7 @@ def answers(docker: DockerClient, image: str, tmp_path_factory: pytest.TempPathF
     )
     docker.fails("run", "--name", "fields-done", base, "sh", "-c", "echo hi; exit 3")
     docker("commit", "fields-done", committed)
-    eventually(lambda: ask("/containers/fields-up/json")["State"]["Health"]["Log"], "a look at the health", 20)
+    eventually(lambda: ask("/containers/fields-up/json")["State"]["Health"]["Log"], "a look at the health")
     up, made, done = (ask(f"/containers/fields-{name}/json")["Id"] for name in ("up", "made", "done"))
     execution = ask("/containers/fields-up/exec", {"AttachStdout": True, "Cmd": ["true"], "Env": ["a=b"]})
     exec_path = f"/exec/{execution['Id']}/json"

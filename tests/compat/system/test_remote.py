@@ -238,7 +238,7 @@ def test_sockets_that_systemd_has_opened_are_served_and_survive_a_restart(tmp_pa
                 [sys.executable, "-c", _PASS_ON, path, str(port), SAMPAN],
                 env=engine.env(), stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        eventually(lambda: engine._ready("/info"), "the engine is ready", 60)
+        eventually(lambda: engine._ready("/info"), "the engine is ready")
         for host in (f"unix://{path}", f"tcp://127.0.0.1:{port}"):
             assert "Server Version" in DockerClient(host, docker_config)("info").stdout
         engine.kill("dockerapi")

@@ -1,9 +1,10 @@
 """``sampan up``, ``status`` and ``down``, as a user types them."""
 
 import json
+import os
 import shutil
+import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sampan.services import STARTED
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.footprint import NOTHING, footprint, remove_kernel_objects
-from tests.support.tools import need_root
+from tests.support.tools import eventually, long_time, need_root, sleeping
 from tests.support.trees import busybox_tar
 
 
@@ -27,19 +28,16 @@ def stopped() -> Iterator[Engine]:
     engine.config.mkdir()
     yield engine
     engine.sampan_fails("down")
-    assert footprint(engine.layout) == NOTHING
+    eventually(lambda: footprint(engine.layout) == NOTHING, "nothing is left")
     remove_kernel_objects(engine.layout)
     shutil.rmtree(root)
 
 
 def test_engine_answers_as_soon_as_up_returns(stopped: Engine) -> None:
-    begin = time.monotonic()
     stopped.sampan("up", "--detach")
-    took_s = time.monotonic() - begin
     docker = DockerClient(stopped.host, stopped.config)
     docker("version")
     assert docker("ps", "--all", "--quiet").stdout == ""
-    assert took_s < 10  # 3 s and less on a machine with nothing else to do
 
 
 def test_status_lists_every_service(stopped: Engine) -> None:
@@ -75,14 +73,18 @@ def test_containers_outlive_the_engine_and_are_known_to_the_next(stopped: Engine
 
 
 def test_exit_that_nobody_saw_is_known_afterwards(stopped: Engine) -> None:
+    seconds = long_time()
     stopped.sampan("up", "--detach")
     docker = DockerClient(stopped.host, stopped.config)
     tar = stopped.layout.data_root.parent / "root.tar"
     tar.write_bytes(busybox_tar())
     docker("import", str(tar), "busybox")
-    docker("run", "--detach", "--name", "brief", "busybox", "sh", "-c", "sleep 1; exit 7")
+    docker("run", "--detach", "--name", "brief", "busybox", "sh", "-c", f"sleep {seconds}; exit 7")
+    eventually(lambda: len(sleeping(seconds)) == 1, "it runs")
     stopped.sampan("down")
-    time.sleep(1.5)
+    (pid,) = sleeping(seconds)
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not sleeping(seconds), "it has ended")
     stopped.sampan("up", "--detach")
     assert docker("wait", "brief").line == "7"
     docker("rm", "brief")
