@@ -268,7 +268,7 @@ async def test_cancelled_work_is_killed(world: World, tmp_path: Path) -> None:
     with (source / "huge").open("wb") as file:
         file.truncate(1 << 40)
     checksum = asyncio.create_task(world.files.checksum(Directory(source), Selection()))
-    await asyncio.to_thread(eventually, lambda: len(workers()) == 1, "a worker is at work", 20)
+    await asyncio.to_thread(eventually, lambda: len(workers()) == 1, "a worker is at work")
     checksum.cancel()
     with pytest.raises(asyncio.CancelledError):
         await checksum

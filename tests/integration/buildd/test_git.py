@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from buildd.sources.git import GitSource, parse
 from buildd.sources.git_commands import Access, Git
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
 from tests.fakes.build_sessions import FakeSession, FakeSessions
-from tests.support.tools import need
+from tests.support.tools import free_port, need
 from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
 
 COMMITTED_S = 1_700_000_000
@@ -76,9 +75,7 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     need("git")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     base = tmp_path / "served"
     base.mkdir()
     daemon = await asyncio.create_subprocess_exec(
@@ -87,7 +84,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -231,7 +228,7 @@ async def test_cancelled_work_ends(world: World, tmp_path: Path) -> None:
     listening = await asyncio.start_server(stay, "127.0.0.1", 0)
     url = f"git://127.0.0.1:{listening.sockets[0].getsockname()[1]}/x"
     asking = asyncio.create_task(world.get(SourceOp("git://x", {"git.fullurl": url})))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await arrived.wait()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

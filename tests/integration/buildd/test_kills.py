@@ -43,7 +43,7 @@ def building(engine: Engine, context: Path) -> Iterator[subprocess.Popen[str]]:
         ["docker", "build", "."], cwd=context, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            eventually(lambda: bool(sleeping(SECONDS)), "the step runs", 60)
+            eventually(lambda: bool(sleeping(SECONDS)), "the step runs")
             yield process
         finally:
             process.kill()
@@ -71,10 +71,10 @@ def build(engine: Engine, context: Path) -> str:
 
 
 def _gone(engine: Engine) -> None:
-    eventually(lambda: not sleeping(SECONDS), "the step's process is gone", 30)
-    eventually(lambda: asyncio.run(_snapshots(engine)) == [], "the builder's snapshots are gone", 30)
+    eventually(lambda: not sleeping(SECONDS), "the step's process is gone")
+    eventually(lambda: asyncio.run(_snapshots(engine)) == [], "the builder's snapshots are gone")
     # A snapshot goes before the lease of its freeze does.
-    eventually(lambda: asyncio.run(_leases_without_layers(engine)) == [], "the builder's leases are gone", 30)
+    eventually(lambda: asyncio.run(_leases_without_layers(engine)) == [], "the builder's leases are gone")
     mounts = engine.layout.data("buildd") / "cache-mounts"
     assert not [entry.name for entry in mounts.iterdir() if not entry.name.isalnum()]
 
@@ -103,7 +103,7 @@ def test_an_engine_that_is_stopped_ends_its_builds(engine: Engine, tmp_path: Pat
         engine.stop()
         process.communicate(timeout=60)
         assert process.returncode != 0
-    eventually(lambda: not sleeping(SECONDS), "the step's process is gone", 30)
+    eventually(lambda: not sleeping(SECONDS), "the step's process is gone")
     engine.start()
     _gone(engine)
     assert "first\n" in build(engine, tmp_path)

@@ -59,7 +59,7 @@ def ps(root: Path) -> subprocess.CompletedProcess[str]:
 def test_it_runs_commands_and_ends_when_nobody_comes(tmp_path: Path) -> None:
     with warm(tmp_path, 3) as process:
         assert ps(tmp_path).stdout == "warm ps\n"
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_where_the_code_on_disk_is_another_the_client_s_own_runs(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.warm import commands, lasting, status, workers
+from tests.integration.cli.warm import command, commands, lasting, status, workers
 from tests.support.engine import SAMPAN, Engine
 from tests.support.terminal import at_terminal
 from tests.support.tools import eventually, need
@@ -22,12 +22,12 @@ def _ends_by(engine: Engine, number: signal.Signals, direct: bool) -> int:
     if not direct:
         with lasting(engine, env=env) as (client, _):
             client.send_signal(number)
-            client.communicate(timeout=20)
+            client.communicate(timeout=60)
             return client.returncode
     client = subprocess.Popen([SAMPAN, "events"], env=env, stderr=subprocess.DEVNULL)
     eventually(lambda: bool(int(status(client.pid, "SigCgt") or "0", 16) >> (signal.SIGTERM - 1) & 1), "it runs")
     client.send_signal(number)
-    return client.wait(20)
+    return client.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_client_that_is_killed_in_any_phase_leaves_no_worker(engine: Engine, d
 def test_a_worker_that_is_killed_ends_its_client_likewise(engine: Engine) -> None:
     with lasting(engine) as (client, worker):
         os.kill(worker, signal.SIGKILL)
-        client.communicate(timeout=20)
+        client.communicate(timeout=60)
         assert client.returncode == -signal.SIGKILL
 
 
@@ -67,14 +67,14 @@ def test_nohup(engine: Engine, tmp_path: Path) -> None:
         client.send_signal(signal.SIGHUP)
         client.send_signal(signal.SIGCONT)
         client.send_signal(signal.SIGTERM)
-        client.communicate(timeout=20)
+        client.communicate(timeout=60)
         assert client.returncode == 128 + signal.SIGTERM
         eventually(lambda: not status(worker, "State"), "the worker is gone")
 
 
 def test_timeout(engine: Engine) -> None:
-    with lasting(engine, "timeout", "--foreground", "3") as (client, worker):
-        client.communicate(timeout=20)
+    with lasting(engine, "timeout", "--foreground", "8") as (client, worker):
+        client.communicate(timeout=60)
         assert client.returncode == 124
         eventually(lambda: not status(worker, "State"), "the worker is gone")
 
@@ -99,8 +99,7 @@ def test_job_control(engine: Engine) -> None:
     with at_terminal(["bash", "--norc", "--noprofile", "-i"], {**engine.env(), "PS1": "ready> "}) as shell:
         shell.expect("ready> ")
         shell.type(f"{SAMPAN} events\n")
-        eventually(lambda: bool(commands(engine)), "it runs")
-        (worker,) = commands(engine)
+        worker = command(engine)
         shell.type("\x1a")
         shell.expect("Stopped")
         eventually(lambda: status(worker, "State")[:1] == "T", "it is stopped")
@@ -118,15 +117,13 @@ def test_job_control(engine: Engine) -> None:
 
 
 def test_a_container_at_a_terminal(engine: Engine, image: str) -> None:
-    command = [SAMPAN, "run", "--rm", "-it", "--network", "none", image, "sh"]
-    with at_terminal(list(map(str, command)), engine.env(), rows=30, columns=100) as terminal:
+    words = [SAMPAN, "run", "--rm", "-it", "--network", "none", image, "sh"]
+    with at_terminal(list(map(str, words)), engine.env(), rows=30, columns=100) as terminal:
         terminal.expect("# ")
         assert commands(engine), "a worker runs it"
-        terminal.type("stty size\n")
-        terminal.expect("30 100")
+        terminal.expect_size(30, 100)
         terminal.resize(41, 111)
-        terminal.type("sleep 1; stty size\n")
-        terminal.expect("41 111")
+        terminal.expect_size(41, 111)
         terminal.type("exit 5\n")
         assert terminal.wait() == 5
 
@@ -136,10 +133,9 @@ def test_a_reader_in_the_background_stays_stopped(engine: Engine, image: str) ->
     with at_terminal(["bash", "--norc", "--noprofile", "-i"], {**engine.env(), "PS1": "ready> "}) as shell:
         shell.expect("ready> ")
         shell.type(f"{run}\n")
-        eventually(lambda: bool(commands(engine)), "it runs")
+        worker = command(engine)
         shell.type("one\n")
         shell.expect("one\r\none")
-        (worker,) = commands(engine)
         shell.type("\x1a")
         shell.expect("Stopped")
         shell.type("bg\n")

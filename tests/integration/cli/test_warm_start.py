@@ -236,7 +236,7 @@ def test_who_connects_and_says_nothing_or_nonsense_holds_up_nobody(engine: Engin
     with contextlib.ExitStack() as stack:
         for said in (b"", b"\xff\xff\xff\xff", b"\0\0\0\3abc", (1 << 20).to_bytes(4, "big") + b"x" * 1000):
             line = stack.enter_context(socket.socket(socket.AF_UNIX))
-            line.settimeout(20)
+            line.settimeout(60)
             line.connect(str(engine.layout.run_root / SOCKET))
             assert line.recv(1) == GREETING
             line.sendall(said)
@@ -260,7 +260,7 @@ def test_a_warm_parent_that_is_killed_is_replaced_and_its_commands_go_on(engine:
         eventually(replaced, "there is another")
         assert status(worker, "State")
         client.terminate()
-        client.communicate(timeout=20)
+        client.communicate(timeout=60)
         assert client.returncode == 128 + signal.SIGTERM
         eventually(lambda: not status(worker, "State"), "the worker is gone")
 
@@ -275,6 +275,6 @@ def test_an_engine_that_is_started_anew_under_a_running_client(engine: Engine) -
         engine.sampan("network", "create", "later")
         engine.sampan("network", "rm", "later")
         client.send_signal(signal.SIGINT)
-        out, _ = client.communicate(timeout=20)
+        out, _ = client.communicate(timeout=60)
         assert b"later" in out
         assert client.returncode == 128 + signal.SIGINT

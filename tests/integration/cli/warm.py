@@ -49,6 +49,18 @@ def commands(engine: Engine) -> list[int]:
     return [pid for pid in workers(engine) if status(pid, "Name") == "sampan"]
 
 
+def command(engine: Engine) -> int:
+    """Return the worker of the only command, once it has begun."""
+    found: list[int] = []
+
+    def begun() -> bool:
+        found[:] = commands(engine)
+        return len(found) == 1
+
+    eventually(begun, "a worker runs the command")
+    return found[0]
+
+
 @contextlib.contextmanager
 def lasting(
     engine: Engine, *prefix: str, env: Mapping[str, str] | None = None, **given: object
@@ -59,8 +71,7 @@ def lasting(
         **{"env": env or engine.env(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **given},
     )
     try:
-        eventually(lambda: bool(commands(engine)), "a worker runs the command")
-        (worker,) = commands(engine)
+        worker = command(engine)
         eventually(lambda: catches(worker, signal.SIGTERM), "the command is in its loop")
         yield client, worker
     finally:

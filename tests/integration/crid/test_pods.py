@@ -16,7 +16,7 @@ from sampan.api.cri.v1 import sandbox_pb2 as s
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.pods import NODE, SHARED, Crid, leased
-from tests.support.tools import eventually
+from tests.support.tools import eventually, unmount
 
 pytestmark = [
     pytest.mark.root,
@@ -268,7 +268,7 @@ def test_a_sandbox_whose_namespaces_are_gone_is_not_ready(cri: Crid, name: str, 
     cri.kill()
     held = engine.layout.run("crid") / "sandboxes" / sandbox / "ns"
     for kind in ("net", "ipc", "uts"):
-        os.system(f"umount {held / kind}")
+        unmount(held / kind)
     cri.start()
     assert cri.sandbox(sandbox).state == s.SANDBOX_NOTREADY
     assert leased(net_d) == []

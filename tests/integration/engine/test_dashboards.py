@@ -60,7 +60,7 @@ def registry(engine: Engine) -> Iterator[str]:
         yield address
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def containers(docker: DockerClient, directory: Path) -> Iterator[None]:
         "-c",
         "1",
         "-w",
-        "5",
+        "60",
         docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "ill").line,
     )
     docker("diff", "failed")
@@ -170,7 +170,7 @@ def docker_events(docker: DockerClient) -> Iterator[None]:
         yield
     finally:
         listener.send_signal(signal.SIGINT)
-        listener.communicate(timeout=20)
+        listener.communicate(timeout=60)
 
 
 def pull_slowly(engine: Engine, docker: DockerClient) -> None:
@@ -182,7 +182,7 @@ def pull_slowly(engine: Engine, docker: DockerClient) -> None:
         name = registry.add("slow", "2", Image([layer(busybox_tar()), large], BUSYBOX_CONFIG))
         held = registry.held[sha256(large.blob)] = threading.Event()
         client = docker.start("pull", name)
-        assert registry.reached.wait(20)
+        assert registry.reached.wait(60)
         threading.Timer(3, held.set).start()
         assert client.wait(60) == 0
         client.communicate()

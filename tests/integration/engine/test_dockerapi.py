@@ -56,7 +56,7 @@ class Running:
 
     async def scrape(self) -> str:
         def get() -> str:
-            with urllib.request.urlopen(f"http://{self.facts['metrics']}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self.facts['metrics']}/metrics", timeout=60) as answer:
                 return str(answer.read().decode())
 
         return await asyncio.to_thread(get)
@@ -74,7 +74,7 @@ async def running() -> AsyncIterator[Running]:
             )
             try:
                 assert process.stderr is not None
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while b'"serving"' not in (line := await process.stderr.readline()):
                         assert line, "dockerapi ended"
                 yield Running(fake, process)
@@ -127,11 +127,11 @@ async def test_sigterm_ends_followers_and_leaves_no_socket(running: Running) -> 
     container = running.fake.runtime.create("sleep")
     await running.docker("start", container)
     following = asyncio.create_task(running.docker("attach", container))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await running.fake.runtime.containers.somebody_attached.wait()
     running.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running.process.wait(), 10) == 0
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, 60)
     assert not running.layout.docker_socket.exists()
 
 

@@ -53,7 +53,7 @@ def prometheus(busy_engine: Engine, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("service", STARTED)
 def test_exposition_passes_promtool(busy_engine: Engine, service: str) -> None:
-    with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
+    with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=60) as answer:
         assert complaints(answer.read()) == []
 
 
@@ -83,8 +83,10 @@ def test_calls_are_counted_under_the_usual_names(prometheus: Prometheus, service
     ],
 )
 def test_container_series_have_cadvisor_s_names(prometheus: Prometheus, expression: str, at_least: float) -> None:
-    eventually(lambda: bool(prometheus.query(expression)), f"there are samples of {expression}")
-    assert float(prometheus.query(expression)[0]["value"][1]) >= at_least
+    def values() -> list[float]:
+        return [float(sample["value"][1]) for sample in prometheus.query(expression)]
+
+    eventually(lambda: any(value >= at_least for value in values()), f"{expression} is {at_least} and more")
 
 
 def test_container_series_say_whose_they_are(prometheus: Prometheus, docker: DockerClient) -> None:
@@ -120,7 +122,7 @@ def test_series_of_a_removed_container_end(
     url = busy_engine.metrics_url("runtimed")
 
     def exported() -> bool:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return f'name="{name}"' in answer.read().decode()
 
     eventually(lambda: not exported(), "the series are gone")
@@ -136,7 +138,7 @@ def test_deployed_configuration_scrapes_the_default_engine_and_alerts_on_what_is
     assert [int(port) for port in targets] == list(METRICS_PORTS.values())
     exported = ""
     for service in STARTED:
-        with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
+        with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=60) as answer:
             exported += answer.read().decode()
     described = set(re.findall(r"^# TYPE (\S+)", exported, re.MULTILINE)) | {"up"}
     expressions = [each for each in rules() if "sampan_cri_" not in each]
@@ -149,7 +151,7 @@ def test_deployed_configuration_scrapes_the_default_engine_and_alerts_on_what_is
 def read(engine: Engine, path: str) -> bytes:
     """Return a page of dockerapi's metrics address."""
     address = urllib.parse.urlsplit(engine.metrics_url("dockerapi")).netloc
-    with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as answer:
         content: bytes = answer.read()
         return content
 
@@ -193,7 +195,7 @@ def test_labels_of_any_content_leave_the_exposition_whole(busy_engine: Engine, d
     ]
     labels += [f"many{number}=value" for number in range(500)]
     flags = [word for label in labels for word in ("--label", label)]
-    docker("run", "-d", "--name", "odd", *flags, "busybox:metrics", "sleep", "100")
+    docker("run", "-d", "--name", "odd", *flags, "busybox:metrics", "sleep", "1000")
     try:
         page = read(busy_engine, "/engine/metrics")
     finally:

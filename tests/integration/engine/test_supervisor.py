@@ -113,10 +113,10 @@ def test_up_keeps_what_else_it_is_asked_to_and_stops_that_first(roots: Roots) ->
     os.kill(before, signal.SIGKILL)
     eventually(lambda: roots.runs("crid") and roots.pid("crid") not in (0, before), "crid is started again")
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(20)
+    process.wait(60)
     again = roots.up("--cri")  # takes over what the killed one has left
     again.terminate()
-    again.wait(20)
+    again.wait(60)
     stopped = [line.removesuffix(" stopped") for line in roots.history() if line.endswith(" stopped")]
     assert stopped[-len(STARTED) - 1 :] == ["crid", *reversed(STARTED)]
 
@@ -131,7 +131,7 @@ def test_a_service_that_somebody_runs_beside_the_engine_is_left_alone_when_that_
         assert own.poll() is None
         assert "crid" in roots.sampan("status", "--format", "{{.Service}}").stdout
         engine.terminate()
-        engine.wait(20)
+        engine.wait(60)
         assert own.poll() is None
         own.terminate()
 
@@ -140,7 +140,7 @@ def test_up_starts_every_service_and_stops_them_in_reverse_order(roots: Roots) -
     process = roots.up()
     assert set(roots.history()) == {f"{name} started" for name in STARTED}
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert roots.history()[len(STARTED) :] == [f"{name} stopped" for name in reversed(STARTED)]
     assert "imaged      | imaged started" in roots.terminal()
 
@@ -172,7 +172,7 @@ def test_services_get_the_environment_they_are_meant_for(roots: Roots) -> None:
     for entry in (b"MALLOC_ARENA_MAX=2", b"GRPC_ENABLE_FORK_SUPPORT=0", b"PYTHONNOUSERSITE=1", b"SAMPAN_CONFIG_DIR=/"):
         assert entry in environment
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roots: Roots) -> None:
@@ -183,7 +183,7 @@ def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roo
     assert {name for name in STARTED if roots.pid(name) != before[name]} == {"runtimed"}
     assert "was killed by SIGKILL; starting it again now" in roots.terminal()
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_services_are_forked_from_the_supervisor_and_are_called_what_they_are(roots: Roots) -> None:
@@ -198,19 +198,19 @@ def test_services_are_forked_from_the_supervisor_and_are_called_what_they_are(ro
         held = {os.readlink(entry) for entry in Path(f"/proc/{roots.pid(name)}/fd").iterdir()}
         assert not [path for path in held if path.endswith("engine.lock")]
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_supervisor_that_is_killed_leaves_its_roots_to_the_next_one(roots: Roots) -> None:
     """What was forked holds none of its locks."""
     process = roots.up()
     process.kill()
-    process.wait(20)
+    process.wait(60)
     before = {name: roots.pid(name) for name in STARTED}
     process = roots.up()
     assert not set(before.values()) & {roots.pid(name) for name in STARTED}
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_service_comes_back_with_the_code_that_is_on_disk(roots: Roots) -> None:
@@ -220,7 +220,7 @@ def test_a_service_comes_back_with_the_code_that_is_on_disk(roots: Roots) -> Non
     os.kill(before, signal.SIGKILL)
     eventually(lambda: roots.pid("imaged") != before and roots.how("imaged") == "by exec", "imaged is a new program")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots) -> None:
@@ -230,7 +230,7 @@ def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots
     eventually(lambda: "starting it again in 2 s" in roots.terminal(), "the third death waits for two seconds")
     assert roots.history().count("imaged started") == 3  # the first, the immediate one, and that after one second
     process.terminate()
-    assert process.wait(20) == 0, "stopping does not wait for a restart that is due"
+    assert process.wait(60) == 0, "stopping does not wait for a restart that is due"
 
 
 def test_detach_returns_when_all_are_ready_and_down_when_all_are_gone(roots: Roots) -> None:
@@ -283,9 +283,9 @@ def test_configuration_error_is_not_tried_twice(roots: Roots) -> None:
 
 def test_service_that_is_never_ready_is_named(roots: Roots) -> None:
     roots.behave("mute-runtimed")
-    up = roots.sampan("up", "--detach", "--timeout", "3")
+    up = roots.sampan("up", "--detach", "--timeout", "8")
     assert up.returncode == 1
-    assert "sampan: runtimed did not start: it is not ready after 3 s" in up.stderr
+    assert "sampan: runtimed did not start: it is not ready after 8 s" in up.stderr
     assert not any(roots.runs(name) for name in STARTED)
 
 
@@ -365,7 +365,7 @@ def test_service_that_does_not_stop_is_killed_on_a_second_interrupt(roots: Roots
     process.send_signal(signal.SIGINT)
     eventually(lambda: "dockerapi stopped" in roots.history(), "stopping has begun")
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 0
+    assert process.wait(9) == 0  # before it would have been killed without the second one
     assert "runtimed (pid" in roots.terminal()
     assert "does not stop: killing it" in roots.terminal()
     assert not roots.runs("runtimed")
@@ -385,7 +385,7 @@ def test_status_lists_every_service_as_json(roots: Roots) -> None:
 def test_service_manager_is_told_when_all_are_ready_and_when_stopping_begins(roots: Roots, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(60)
         process = subprocess.Popen(
             [*SAMPAN, "up"],
             env={**roots.environment(), "NOTIFY_SOCKET": str(tmp_path / "notify")},
@@ -399,4 +399,4 @@ def test_service_manager_is_told_when_all_are_ready_and_when_stopping_begins(roo
         assert roots.runs("runtimed")
         eventually(lambda: "dockerapi stopped" in roots.history(), "stopping has begun")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

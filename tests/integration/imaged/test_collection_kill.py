@@ -78,7 +78,7 @@ class Lab:
             state = self.layout.state_file(service)  # of an earlier process, at first
             return state.exists() and json.loads(state.read_text())["pid"] == process.pid
 
-        await asyncio.to_thread(eventually, serves, f"{service} serves", 30)
+        await asyncio.to_thread(eventually, serves, f"{service} serves")
         await reach(self.engine.channels[service], service, 10)
 
     async def kill(self, service: str) -> None:
@@ -137,7 +137,7 @@ async def lab() -> AsyncIterator[Lab]:
             finally:
                 for process in lab.processes.values():
                     process.terminate()
-                    process.wait(20)
+                    process.wait(60)
                 await server.stop(0)
         assert mounts(layout) == []
 

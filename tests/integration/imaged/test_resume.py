@@ -52,7 +52,7 @@ async def test_killed_at_many_points_a_pull_fetches_only_what_is_missing(tmp_pat
         registry.add_image("x", "1", os.urandom(36_000_000), os.urandom(3_000_000), b"small")
         here: dict[str, Ranges] = {}
         kills = 0
-        for _ in range(KILLS):
+        for _ in range(KILLS * 6):
             async with imaged(tmp_path) as service:
                 registry.requests.clear()
                 fetch = asyncio.create_task(service.fetch(f"{registry.address}/x:1"))
@@ -66,6 +66,8 @@ async def test_killed_at_many_points_a_pull_fetches_only_what_is_missing(tmp_pat
                 assert fetch.exception() is not None or fetch.done()
             only_missing(registry, here)
             here = {digest: brought(tmp_path, digest, len(data)) for digest, data in registry.blobs.items()}
+            if kills >= KILLS and sum(ranges.size for ranges in here.values()) > 5_000_000:
+                break  # which takes more of them on a busy machine, where little comes between two kills
         assert kills > KILLS / 2
         assert sum(ranges.size for ranges in here.values()) > 5_000_000
         registry.requests.clear()

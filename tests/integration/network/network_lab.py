@@ -33,7 +33,7 @@ T = TypeVar("T")
 HOST = "198.51.100.1"
 WORLD = "198.51.100.2"
 NAMES = KernelNames(table="lab", default_bridge="lab0", prefix="lab-", owner="lab network ")
-REACH_S = 10.0  # long enough for a busy machine
+REACH_S = 30.0  # long enough for a busy machine
 BLOCKED_S = 0.7  # what is dropped is never answered; a short wait shows that as well as a long one
 
 
@@ -95,11 +95,11 @@ def lab(directory: Path) -> Iterator[Lab]:
 
 
 def _run(command: str) -> None:
-    subprocess.run(command.split(), check=True, timeout=10)
+    subprocess.run(command.split(), check=True, timeout=60)
 
 
 def output(command: str) -> str:
-    return subprocess.run(command.split(), check=True, timeout=10, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command.split(), check=True, timeout=60, stdout=subprocess.PIPE, text=True).stdout
 
 
 def inside(namespace: Path | None, job: Callable[[], T]) -> T:
@@ -117,7 +117,7 @@ def inside(namespace: Path | None, job: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(30)
+    thread.join()  # each job has deadlines of its own
     if errors:
         raise errors[0]
     return results[0]
@@ -143,7 +143,7 @@ def server(namespace: Path | None, port: int, address: str = "0.0.0.0") -> Itera
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(5)
+        thread.join(60)
 
 
 def out_of_reach(namespace: Path | None, address: str, port: int) -> bool:
@@ -187,7 +187,7 @@ def udp_echo(namespace: Path | None, port: int) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(60)
         sock.close()
 
 
@@ -206,12 +206,12 @@ def udp_ask(namespace: Path | None, address: str, port: int) -> bytes | None:
 
 
 @contextlib.contextmanager
-def steady_udp_client(namespace: Path | None, address: str, port: int) -> Iterator[Callable[[], bytes | None]]:
-    """Give a function that asks again and again from one and the same port."""
+def steady_udp_client(namespace: Path | None, address: str, port: int) -> Iterator[Callable[[float], bytes | None]]:
+    """Give a function that asks from one and the same port each time, and waits so many seconds for an answer."""
     sock = inside(namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    sock.settimeout(BLOCKED_S)
 
-    def ask() -> bytes | None:
+    def ask(patience_s: float) -> bytes | None:
+        sock.settimeout(patience_s)
         # Not connected: a "port unreachable" from before must not be the answer to a later question.
         sock.sendto(b"ping", (address, port))
         try:

@@ -52,7 +52,7 @@ def query(name: str, kind: int = 1) -> bytes:
 
 def ask(name: str, kind: int = 1) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(10)
+        sock.settimeout(60)
         sock.connect((RESOLVER, 53))
         sock.send(query(name, kind))
         return sock.recv(512)
@@ -60,7 +60,7 @@ def ask(name: str, kind: int = 1) -> bytes:
 
 def ask_stream(name: str) -> bytes:
     message = query(name)
-    with socket.create_connection((RESOLVER, 53), timeout=10) as sock, sock.makefile("rwb") as stream:
+    with socket.create_connection((RESOLVER, 53), timeout=60) as sock, sock.makefile("rwb") as stream:
         stream.write(struct.pack("!H", len(message)) + message)
         stream.flush()
         (size,) = struct.unpack("!H", stream.read(2))
@@ -112,7 +112,7 @@ def worlds_server(namespace: Path, address: str = WORLD) -> Iterator[None]:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
 
 
 async def in_container(namespace: str, name: str, kind: int = 1) -> bytes:
@@ -143,7 +143,7 @@ async def test_c_library_is_content(stack: NetworkStack, tmp_path: Path) -> None
     process = await asyncio.create_subprocess_exec(
         "unshare", "--mount", "nsenter", f"--net={web.sandbox_path}", "sh", "-c", script, stdout=subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert out.decode().split()[0] == db
 
 

@@ -33,7 +33,7 @@ async def test_rules_of_ipv6_come_back_after_a_flush_and_go_with_the_engine(plac
         await stack.recover(())
         await make(stack, "side", SIDE)
         assert "table ip6 lab" in output("nft list tables")
-        subprocess.run(["nft", "delete", "table", "ip6", "lab"], check=True, timeout=10)
+        subprocess.run(["nft", "delete", "table", "ip6", "lab"], check=True, timeout=60)
         await stack._restore_rules()
         assert "table ip6 lab" in output("nft list tables")
     assert output("nft list tables") == ""
@@ -101,9 +101,9 @@ async def test_a_routed_network_opens_published_ports_alone(place: Lab, stack: N
 
 
 async def test_containers_share_an_interface_until_it_is_gone(place: Lab, stack: NetworkStack) -> None:
-    subprocess.run(["ip", "link", "add", "p0", "type", "veth", "peer", "name", "p1"], check=True, timeout=10)
+    subprocess.run(["ip", "link", "add", "p0", "type", "veth", "peer", "name", "p1"], check=True, timeout=60)
     for command in ("ip link set p0 up", "ip link set p1 up", "ip addr add 10.7.0.1/24 dev p1"):
-        subprocess.run(command.split(), check=True, timeout=10)
+        subprocess.run(command.split(), check=True, timeout=60)
     networks = Networks(stack, InMemoryRecords())
     request = NetworkRequest("lan", "macvlan", pools=(AddressPool("10.7.0.0/24"),), options={"parent": "p0"})
     await networks.create(request)
@@ -111,6 +111,6 @@ async def test_containers_share_an_interface_until_it_is_gone(place: Lab, stack:
     assert (settings.endpoints[0].ipv4_address, settings.ports) == ("10.7.0.2", ())
     with server(None, 8000):
         assert seen_as(Path(settings.sandbox_path), "10.7.0.1", 8000) == "10.7.0.2"
-    subprocess.run(["ip", "link", "del", "p0"], check=True, timeout=10)
+    subprocess.run(["ip", "link", "del", "p0"], check=True, timeout=60)
     with pytest.raises(StartError, match="the requested parent interface p0 was not found on the Docker host"):
         await stack.attach(container("late", "lan"))

@@ -21,7 +21,7 @@ pytestmark = [
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110  # iptables tells nobody
             await asyncio.sleep(0.05)  # iptables tells nobody
 

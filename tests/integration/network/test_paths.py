@@ -12,7 +12,9 @@ from sampan.resource.container_spec import PortBinding
 from sampan.resource.network import NetworkRequest
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import (
+    BLOCKED_S,
     HOST,
+    REACH_S,
     WORLD,
     Lab,
     container,
@@ -116,14 +118,14 @@ async def test_udp_client_that_never_pauses_finds_the_next_container(place: Lab,
     first = container("first", "bridge", PortBinding(53, "udp", host_port=5353))
     keeper = container("keeper")  # takes the first address, so that the next container has another
     with steady_udp_client(place.world, HOST, 5353) as ask:
-        assert ask() is None  # nothing is published yet, and this flow is known from now on
+        assert ask(BLOCKED_S) is None  # nothing is published yet, and this flow is known from now on
         with udp_echo(at(await stack.attach(first)), 53):
-            assert ask() == b"ping"
+            assert ask(REACH_S) == b"ping"
         await stack.detach(first.id)
         await stack.attach(keeper)
         second = container("second", "bridge", PortBinding(53, "udp", host_port=5353))
         with udp_echo(at(await stack.attach(second)), 53):
-            assert ask() == b"ping"
+            assert ask(REACH_S) == b"ping"
 
 
 async def test_neighbours_reach_each_other_and_strangers_do_not(place: Lab, stack: NetworkStack) -> None:

@@ -153,7 +153,7 @@ def test_client_that_waits_to_be_told_to_go_on_is_told(
 ) -> None:
     location = http.post(served.url(f"{name}/blobs/uploads/")).headers["Location"]
     with socket.create_connection(served.address.split(":")) as connection:  # type: ignore[arg-type]  # getaddrinfo takes text
-        connection.settimeout(10)
+        connection.settimeout(60)
         head = f"PUT {location}?digest={sha256(b'hello')} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")

@@ -38,14 +38,14 @@ def push_until_told(served: PrivateRegistry, number: int, pushed: dict[str, byte
                 gone = f"{repository}/manifests/{sha256(image.manifest())}"
                 del pushed[f"{repository}/manifests/{tag}"]  # from here on it may be either
                 with served.registry.session() as session:
-                    session.delete(served.url(gone), timeout=10)
+                    session.delete(served.url(gone), timeout=60)
 
 
 @pytest.mark.slow
 def test_kill_at_any_moment_leaves_whole_images_and_nothing_else(tmp_path: Path) -> None:
     pushed: dict[str, bytes] = {}
     moments = random.Random(4)
-    with content_store(tmp_path) as layout, private_registry(layout, tmp_path, "--unused-s", "0.5") as served:
+    with content_store(tmp_path) as layout, private_registry(layout, tmp_path, "--unused-s", "3") as served:
         stop = threading.Event()
         threads = [threading.Thread(target=push_until_told, args=(served, n, pushed, stop)) for n in range(2)]
         for thread in threads:
@@ -90,19 +90,19 @@ def assert_whole(served: PrivateRegistry, pushed: dict[str, bytes]) -> None:
     """Everything that was confirmed is here, and everything that is listed can be pulled."""
     with served.registry.session() as session:
         for path, content in pushed.items():
-            assert session.get(served.url(path), timeout=30).content == content, path
-        for repository in session.get(served.url("_catalog"), timeout=30).json()["repositories"]:
-            for tag in session.get(served.url(f"{repository}/tags/list"), timeout=30).json()["tags"]:
-                manifest = session.get(served.url(f"{repository}/manifests/{tag}"), timeout=30).json()
+            assert session.get(served.url(path), timeout=60).content == content, path
+        for repository in session.get(served.url("_catalog"), timeout=60).json()["repositories"]:
+            for tag in session.get(served.url(f"{repository}/tags/list"), timeout=60).json()["tags"]:
+                manifest = session.get(served.url(f"{repository}/manifests/{tag}"), timeout=60).json()
                 for part in (manifest["config"], *manifest["layers"]):
-                    blob = session.get(served.url(f"{repository}/blobs/{part['digest']}"), timeout=30)
+                    blob = session.get(served.url(f"{repository}/blobs/{part['digest']}"), timeout=60)
                     assert sha256(blob.content) == part["digest"], f"{repository}:{tag}"
 
 
 def remove_everything(served: PrivateRegistry) -> None:
     with served.registry.session() as session:
-        for repository in session.get(served.url("_catalog"), timeout=30).json()["repositories"]:
-            for tag in session.get(served.url(f"{repository}/tags/list"), timeout=30).json()["tags"]:
-                found = session.head(served.url(f"{repository}/manifests/{tag}"), timeout=30)
+        for repository in session.get(served.url("_catalog"), timeout=60).json()["repositories"]:
+            for tag in session.get(served.url(f"{repository}/tags/list"), timeout=60).json()["tags"]:
+                found = session.head(served.url(f"{repository}/manifests/{tag}"), timeout=60)
                 digest = found.headers["Docker-Content-Digest"]
-                assert session.delete(served.url(f"{repository}/manifests/{digest}"), timeout=30).status_code == 202
+                assert session.delete(served.url(f"{repository}/manifests/{digest}"), timeout=60).status_code == 202

@@ -65,7 +65,7 @@ class Pods:
 
     async def until(self, lines: int) -> list[str]:
         """Return the first so many lines when they have been logged."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.written()) < lines:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return self.written()[:lines]

@@ -97,7 +97,7 @@ class Runtimed:
         self.containers = containers_pb2_grpc.ContainersStub(self.channel)
         self.execs = execs_pb2_grpc.ExecsStub(self.channel)
         self.events = events_pb2_grpc.EventsStub(self.channel)
-        await whole(self.containers.List(pb.ListContainersRequest(), wait_for_ready=True, timeout=20))
+        await whole(self.containers.List(pb.ListContainersRequest(), wait_for_ready=True, timeout=60))
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
         """End it with a signal."""
@@ -105,7 +105,7 @@ class Runtimed:
             await self.channel.close()
         if self.process is not None:
             self.process.send_signal(number)
-            await asyncio.to_thread(self.process.wait, 20)
+            await asyncio.to_thread(self.process.wait, 60)
             self.process = None
 
     async def restart(self, number: int = signal.SIGKILL) -> None:
@@ -143,8 +143,8 @@ class Runtimed:
             return await self.containers.Get(pb.GetContainerRequest(container=container_id))
 
     async def until(self, container_id: str, holds: Callable[[pb.Container], bool]) -> pb.Container:
-        """Return the container once ``holds`` of it; TimeoutError after ten seconds."""
-        async with asyncio.timeout(10):
+        """Return the container once ``holds`` of it; TimeoutError after a minute."""
+        async with asyncio.timeout(60):
             while not holds(container := await self.get(container_id)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return container
@@ -230,6 +230,12 @@ class Runtimed:
             async for message in self.containers.Logs(request):
                 entries += zip(message.streams, message.lines, strict=True)
         return entries
+
+    async def until_logged(self, container_id: str, line: bytes) -> None:
+        """Return once a container has said ``line``; TimeoutError after a minute."""
+        async with asyncio.timeout(60):
+            while line not in [said for _, said in await self.logs(container_id)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

@@ -86,7 +86,7 @@ class Builder:
 
     async def until_nothing(self) -> None:
         """Return when nothing is left: over gRPC the other side hears of a client's end a moment later."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not self.nothing():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

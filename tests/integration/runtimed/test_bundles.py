@@ -84,7 +84,7 @@ class Host:
             ["runc", "--root", str(self.directory / "state"), "run", "--bundle", str(self.directory), container.id],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             stdin=subprocess.DEVNULL,
             check=False,
         )

@@ -42,7 +42,7 @@ def test_a_running_container_keeps_its_cgroups_empty_ones_too(parents: list[Path
     parent = next(tree.path / NAME for tree in TREES if tree.version == 2 or "cpuset" not in tree.controllers)
     (parent / "alive" / "nested").mkdir(parents=True)
     (parent / "gone").mkdir()
-    with subprocess.Popen(["sleep", "100"]) as process:
+    with subprocess.Popen(["sleep", "1000"]) as process:
         try:
             (parent / "alive" / "cgroup.procs").write_text(str(process.pid))
             remove_parent(TREES, NAME)
@@ -67,7 +67,7 @@ def test_a_container_that_ended_leaves_no_cgroup_in_any_tree(parents: list[Path]
 def test_a_process_that_is_left_of_a_container_that_ended_goes_with_its_cgroup(parents: list[Path]) -> None:
     parent = next(tree.path / NAME for tree in TREES if tree.version == 2 or "cpuset" not in tree.controllers)
     (parent / "ended" / "nested").mkdir(parents=True)
-    with subprocess.Popen(["sleep", "100"]) as process:
+    with subprocess.Popen(["sleep", "1000"]) as process:
         (parent / "ended" / "nested" / "cgroup.procs").write_text(str(process.pid))
         Orphans(TREES).clear(f"/{NAME}/ended")
         assert not (parent / "ended").exists()

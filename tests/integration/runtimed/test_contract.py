@@ -55,7 +55,7 @@ class TestNetworks(NetworksContract):
 
     @pytest.fixture
     async def container(self, runtimed: Runtimed) -> AsyncIterator[str]:
-        container_id = await runtimed.begin("sleep", "60", network="bridge")
+        container_id = await runtimed.begin("sleep", "1000", network="bridge")
         yield container_id
         await runtimed.remove(container_id)
 
@@ -68,13 +68,13 @@ class TestExecs(ExecsContract):
 
     @pytest.fixture
     async def created(self, runtimed: Runtimed) -> AsyncIterator[str]:
-        container_id = await runtimed.create("sleep", "60")
+        container_id = await runtimed.create("sleep", "1000")
         yield container_id
         await runtimed.remove(container_id)
 
     @pytest.fixture
     async def running(self, runtimed: Runtimed) -> AsyncIterator[str]:
-        container_id = await runtimed.begin("sleep", "60")
+        container_id = await runtimed.begin("sleep", "1000")
         yield container_id
         await runtimed.remove(container_id)
 
@@ -95,7 +95,7 @@ class TestArchives(ArchivesContract):
 
     @pytest.fixture
     async def container(self, runtimed: Runtimed) -> AsyncIterator[str]:
-        container_id = await runtimed.begin("sleep", "60")
+        container_id = await runtimed.begin("sleep", "1000")
         yield container_id
         await runtimed.remove(container_id)
 

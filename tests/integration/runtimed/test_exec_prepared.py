@@ -60,7 +60,7 @@ def bundle(runtimed: Runtimed, exec_id: str) -> Path:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for what no event tells of."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -85,7 +85,7 @@ def alive(pid: int) -> bool:
 
 
 async def test_what_was_prepared_is_used(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id, conmon = await prepared(runtimed, container_id, "cat", "/proc/self/stat")
     output = await start(runtimed, Start(id=exec_id))
     assert len(output.stdout.split()) > 40
@@ -95,7 +95,7 @@ async def test_what_was_prepared_is_used(runtimed: Runtimed) -> None:
 
 
 async def test_a_start_that_does_not_come_leaves_nothing_and_can_still_come(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id, conmon = await prepared(runtimed, container_id, "echo", "late")
     await until(lambda: not alive(conmon))
     await until(lambda: not bundle(runtimed, exec_id).exists())
@@ -108,7 +108,7 @@ async def test_a_start_that_does_not_come_leaves_nothing_and_can_still_come(runt
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_nothing_runs_that_was_not_started(runtimed: Runtimed, number: int) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id, conmon = await prepared(runtimed, container_id, "touch", "/ran")
     waiting = [conmon, *map(int, children(conmon))]
     await runtimed.restart(number)
@@ -121,7 +121,7 @@ async def test_nothing_runs_that_was_not_started(runtimed: Runtimed, number: int
 
 
 async def test_a_start_that_asks_for_something_else_gets_it(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id, conmon = await prepared(runtimed, container_id, "touch", "/detached")
     await start(runtimed, Start(id=exec_id, detach=True))
     await until(lambda: not alive(conmon))
@@ -129,14 +129,14 @@ async def test_a_start_that_asks_for_something_else_gets_it(runtimed: Runtimed) 
     async def there() -> bool:
         return (await runtimed.exec(container_id, "test", "-e", "/detached"))[0] == 0
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await there():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await runtimed.remove(container_id)
 
 
 async def test_what_was_prepared_for_another_run_of_the_container_is_not_used(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id, conmon = await prepared(runtimed, container_id, "sh", "-c", "echo $PPID; cat /proc/1/cmdline")
     with rpc_errors():
         await runtimed.containers.Stop(containers_pb2.StopContainerRequest(container=container_id, timeout_s=0))
@@ -147,7 +147,7 @@ async def test_what_was_prepared_for_another_run_of_the_container_is_not_used(ru
 
 
 async def test_a_document_larger_than_a_pipe_arrives_whole(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     long = [f"V{number}={number:0100000d}" for number in range(5)]
     exec_id = await create(runtimed, container_id, "env", env=long)
     lines = (await start(runtimed, Start(id=exec_id))).stdout.decode().splitlines()
@@ -156,7 +156,7 @@ async def test_a_document_larger_than_a_pipe_arrives_whole(runtimed: Runtimed) -
 
 
 async def test_what_cannot_be_prepared_is_said_by_the_start(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id = await create(runtimed, container_id, "true", user="nobody-here")
     await until(lambda: not bundle(runtimed, exec_id).exists())
     with pytest.raises(StartError, match="nobody-here"):
@@ -167,7 +167,7 @@ async def test_what_cannot_be_prepared_is_said_by_the_start(runtimed: Runtimed) 
 
 
 async def test_a_container_that_goes_takes_what_was_prepared_with_it(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     exec_id, conmon = await prepared(runtimed, container_id, "true")
     await runtimed.remove(container_id)
     await until(lambda: not alive(conmon))
@@ -175,13 +175,13 @@ async def test_a_container_that_goes_takes_what_was_prepared_with_it(runtimed: R
 
 
 async def test_a_detached_start_in_the_middle_of_the_preparation_keeps_its_exit_code(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
 
     async def ended(number: int) -> int:
         exec_id = await create(runtimed, container_id, "sh", "-c", f"sleep 0.1; exit {number}")
         await start(runtimed, Start(id=exec_id, detach=True))
         found = execs_pb2.Exec()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not found.HasField("exit_code"):
                 with rpc_errors():
                     found = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))

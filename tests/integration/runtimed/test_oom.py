@@ -53,7 +53,7 @@ async def told(runtimed: Runtimed, container_id: str) -> list[str]:
 async def told_at_last(runtimed: Runtimed, container_id: str, count: int) -> list[str]:
     """Return the first ``count`` events, as they come."""
     actions: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         stream = runtimed.events.Subscribe(request(container_id))
         async for event in stream:
             actions += [event.action] if event.type else []
@@ -67,7 +67,7 @@ async def eat(runtimed: Runtimed, container_id: str, times: int) -> None:
     """Have a child of the container's first process killed; return when that has seen it."""
     root = Path(runtimed.run_root, "runtimed/bundles", container_id, "rootfs")
     (root / "eat").touch()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not ((root / "eaten").exists() and (root / "eaten").read_text().split() == ["137"] * times):  # noqa: ASYNC110 - no event of ours
             await asyncio.sleep(0.05)
 
@@ -141,7 +141,7 @@ async def test_what_was_killed_while_no_runtimed_ran_is_told_once(runtimed: Runt
 
 async def test_a_container_at_rest_costs_one_descriptor_until_it_ends(runtimed: Runtimed) -> None:
     before = eventfds(runtimed)
-    ids = [await runtimed.begin("sleep", "100") for _ in range(3)]
+    ids = [await runtimed.begin("sleep", "1000") for _ in range(3)]
     assert eventfds(runtimed) <= before + 3
     for container_id in ids:
         await runtimed.remove(container_id)

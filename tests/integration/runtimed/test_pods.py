@@ -29,7 +29,7 @@ from sampan.resource.exec import ExecSpec
 from sampan.resource.streams import Accepted, Attached, Detached, ExecStart, LogQuery
 from tests.integration.runtimed.pods_setup import Pods, write_users
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
-from tests.support.tools import need
+from tests.support.tools import need, unmount
 
 pytestmark = [
     pytest.mark.root,
@@ -68,7 +68,7 @@ def namespaces(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["unshare", *held, "sh", "-c", "hostname pod-1; ip link set lo up"], check=True)
     yield directory
     for file in files.values():
-        subprocess.run(["umount", file], check=True)
+        unmount(file)
 
 
 def joining(directory: Path) -> Namespaces:
@@ -92,7 +92,7 @@ async def test_namespaces_are_joined_by_their_files(pods: Pods, namespaces: Path
 async def test_a_container_knows_where_its_network_is_and_is_found_after_a_restart(
     pods: Pods, namespaces: Path, runtimed: Runtimed
 ) -> None:
-    made = await pods.begin("sleep", "60", namespaces=joining(namespaces))
+    made = await pods.begin("sleep", "1000", namespaces=joining(namespaces))
     assert made.network.sandbox_path == str(namespaces / "net")
     await runtimed.restart()
     pods.__init__(runtimed, pods.runtime, pods.log.parent)  # type: ignore[misc]  # the channel is another one
@@ -102,13 +102,13 @@ async def test_a_container_knows_where_its_network_is_and_is_found_after_a_resta
 
 
 async def test_a_process_namespace_is_joined_by_a_file(pods: Pods) -> None:
-    with subprocess.Popen(["unshare", "--fork", "--pid", "--kill-child", "sleep", "60"]) as first:
+    with subprocess.Popen(["unshare", "--fork", "--pid", "--kill-child", "sleep", "1000"]) as first:
         try:
             path = f"/proc/{first.pid}/ns/pid_for_children"
             modes = Namespaces(network="none", pid=f"ns:{path}")
             told = await pods.output("sh", "-c", "ls -l /proc/self/ns/pid; cat /proc/1/cmdline", namespaces=modes)
             assert f"pid:[{os.stat(path).st_ino}]" in told
-            assert "sleep\x0060" in told
+            assert "sleep\x001000" in told
         finally:
             first.send_signal(signal.SIGKILL)
 
@@ -130,10 +130,10 @@ async def test_nobody_without_an_owner_joins_by_a_file(pods: Pods) -> None:
 
 
 async def test_output_is_in_the_file_in_kubelets_form_and_the_file_is_opened_anew(pods: Pods) -> None:
-    script = "echo one; echo bad >&2; while [ ! -e /go ]; do sleep 0.05; done; echo two; sleep 60"
+    script = "echo one; echo bad >&2; while [ ! -e /go ]; do sleep 0.05; done; echo two; sleep 1000"
     made = await pods.create("sh", "-c", script)
     await pods.containers.start(made)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(pods.log.read_text().splitlines()) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     first = {line.split(" ", 1)[1] for line in pods.log.read_text().splitlines()}
@@ -142,7 +142,7 @@ async def test_output_is_in_the_file_in_kubelets_form_and_the_file_is_opened_ane
     await pods.containers.reopen_log(made)
     assert pods.log.exists()
     (Path((await pods.containers.get(made)).root_path) / "go").touch()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "two" not in pods.log.read_text():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert "two" not in rotated.read_text()
@@ -185,8 +185,10 @@ async def test_ambient_capabilities_are_kept_by_another_user(pods: Pods) -> None
 
 
 async def test_a_cgroup_parent_is_a_path_or_a_slice(pods: Pods) -> None:
-    plain = await pods.begin("sleep", "60", resources=Resources(cgroup_parent="/kube-test/pod1", memory_bytes=4 << 20))
-    in_slice = await pods.begin("sleep", "60", resources=Resources(cgroup_parent="kubetest-burstable-pod2.slice"))
+    plain = await pods.begin(
+        "sleep", "1000", resources=Resources(cgroup_parent="/kube-test/pod1", memory_bytes=4 << 20)
+    )
+    in_slice = await pods.begin("sleep", "1000", resources=Resources(cgroup_parent="kubetest-burstable-pod2.slice"))
     assert plain.cgroup_path == f"/kube-test/pod1/{plain.id}"
     above = "/kubetest.slice/kubetest-burstable.slice/kubetest-burstable-pod2.slice"
     assert in_slice.cgroup_path == f"{above}/{in_slice.id}"
@@ -224,7 +226,7 @@ async def test_limits_that_this_host_has_not_are_told_or_refused(pods: Pods) -> 
 
 
 async def test_an_exec_is_killed_with_all_that_came_of_it(pods: Pods) -> None:
-    made = await pods.begin("sleep", "60")
+    made = await pods.begin("sleep", "1000")
     script = "sleep 71 & (sleep 72 &) ; sh -c 'trap \"\" TERM; sleep 73' & wait"
     exec_id = await pods.execs.create(made.id, ExecSpec(("sh", "-c", script), attach_stdout=True))
 
@@ -235,11 +237,11 @@ async def test_an_exec_is_killed_with_all_that_came_of_it(pods: Pods) -> None:
     async with aclosing(pods.execs.start(exec_id, ExecStart(), nothing())) as output:
         assert isinstance(await anext(output), Accepted)
         assert isinstance(await anext(output), Attached)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not {"sleep 71", "sleep 72", "sleep 73"} <= await running_in(pods, made.id):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await pods.execs.kill(exec_id)
-        assert await running_in(pods, made.id) == {"sleep 60"}
+        assert await running_in(pods, made.id) == {"sleep 1000"}
         async for item in output:
             assert not isinstance(item, Accepted | Attached | Detached)
     assert (await pods.execs.get(exec_id)).exit_code == 137
@@ -252,8 +254,8 @@ async def running_in(pods: Pods, container_id: str) -> set[str]:
 
 
 async def test_what_it_wrote_and_uses_is_sampled(pods: Pods) -> None:
-    made = await pods.begin("sh", "-c", "dd if=/dev/zero of=/written bs=1k count=64; echo done; sleep 60")
-    async with asyncio.timeout(10):
+    made = await pods.begin("sh", "-c", "dd if=/dev/zero of=/written bs=1k count=64; echo done; sleep 1000")
+    async with asyncio.timeout(60):
         while "done" not in pods.log.read_text():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     (sample,) = await pods.containers.samples("cri", [made.id])

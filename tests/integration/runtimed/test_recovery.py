@@ -1,13 +1,15 @@
 """runtimed is killed at any moment and started again: containers go on, and nothing is lost or left over."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,6 +21,7 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 from tests.fakes.snapshotter import FakeSnapshotter
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, processes_of, running
+from tests.support.tools import eventually, long_time, sleeping, unmount
 
 pytestmark = [
     pytest.mark.root,
@@ -45,6 +48,11 @@ def runtimed(engine: tuple[Runtimed, FakeSnapshotter]) -> Runtimed:
     return engine[0]
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what no event tells of."""
+    await asyncio.to_thread(eventually, holds, "what was waited for")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_running_container_is_taken_over_with_everything(runtimed: Runtimed, number: int) -> None:
     container_id = await runtimed.begin("sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done")
@@ -68,30 +76,35 @@ async def test_a_running_container_is_taken_over_with_everything(runtimed: Runti
 
 
 async def test_an_exit_that_nobody_saw_is_found_with_its_code_and_time(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sh", "-c", "sleep 0.5; exit 7")
-    gone = await runtimed.begin("sh", "-c", "sleep 0.5; exit 7", auto_remove=True)
+    seconds = long_time()
+    script = f"sleep {seconds}; exit 7"
+    container_id = await runtimed.begin("sh", "-c", script)
+    gone = await runtimed.begin("sh", "-c", script, auto_remove=True)
+    await until(lambda: len(sleeping(seconds)) == 2)
     await runtimed.stop(signal.SIGKILL)
-    await asyncio.sleep(1.5)
+    for pid in sleeping(seconds):
+        os.kill(pid, signal.SIGTERM)
+    exits = runtimed.run_root / "runtimed/exits"
+    await until(lambda: all((exits / each).exists() for each in (container_id, gone)))
+    started_ns = time.time_ns()
     await runtimed.start()
     assert await runtimed.wait(container_id) == 7
     state = (await runtimed.get(container_id)).state
     assert (state.status, state.exit_code) == (STATE.EXITED, 7)
-    assert time.time() - state.finished_at.seconds > 0.5
-    await asyncio.sleep(0.5)
-    with pytest.raises(NotFoundError):
-        await runtimed.get(gone)
+    assert state.finished_at.ToNanoseconds() < started_ns
+    with contextlib.suppress(NotFoundError):
+        await runtimed.until(gone, lambda _: False)
     await runtimed.remove(container_id)
 
 
 async def test_a_container_whose_conmon_was_killed_too_has_ended_with_255(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     conmon = int((runtimed.run_root / "runtimed/bundles" / container_id / "conmon.pid").read_text())
     await runtimed.stop(signal.SIGKILL)
     os.kill(conmon, signal.SIGKILL)
     await runtimed.start()
     assert await runtimed.wait(container_id) == 255
-    await asyncio.sleep(0.2)
-    assert processes_of(container_id) == []
+    await until(lambda: processes_of(container_id) == [])
     await runtimed.start_container(container_id)  # and it can run again
     await runtimed.remove(container_id)
 
@@ -99,7 +112,7 @@ async def test_a_container_whose_conmon_was_killed_too_has_ended_with_255(runtim
 async def test_a_restart_policy_holds_for_what_died_meanwhile(runtimed: Runtimed) -> None:
     policy = spec_pb2.RestartPolicy(name="unless-stopped")
     container_id = await runtimed.begin("sh", "-c", "sleep 0.3; exit 1", restart_policy=policy)
-    stopped = await runtimed.begin("sleep", "100", restart_policy=policy)
+    stopped = await runtimed.begin("sleep", "1000", restart_policy=policy)
     with rpc_errors():
         await runtimed.containers.Stop(pb.StopContainerRequest(container=stopped, timeout_s=0))
     await runtimed.stop(signal.SIGKILL)
@@ -112,11 +125,12 @@ async def test_a_restart_policy_holds_for_what_died_meanwhile(runtimed: Runtimed
 
 
 async def test_an_exec_goes_on_and_its_exit_code_is_known_afterwards(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     codes = {}
-    for wait_s, code in ((0.3, 3), (2.5, 4)):  # ends while runtimed is away; ends afterwards
+    seconds = {3: long_time(), 4: long_time()}  # ends while runtimed is away; ends afterwards
+    for code in seconds:
         spec = execs_pb2.ExecSpec(
-            container=container_id, args=["sh", "-c", f"sleep {wait_s}; touch /done{code}; exit {code}"]
+            container=container_id, args=["sh", "-c", f"sleep {seconds[code]}; touch /done{code}; exit {code}"]
         )
         with rpc_errors():
             made = await runtimed.execs.Create(execs_pb2.CreateExecRequest(spec=spec))
@@ -128,20 +142,27 @@ async def test_an_exec_goes_on_and_its_exit_code_is_known_afterwards(runtimed: R
             async for _ in runtimed.execs.Start(once()):
                 pass
         codes[made.id] = code
+    await until(lambda: all(sleeping(each) for each in seconds.values()))
     await runtimed.stop(signal.SIGKILL)
-    await asyncio.sleep(1)
+    os.kill(sleeping(seconds[3])[0], signal.SIGTERM)
+    await until(lambda: not sleeping(seconds[3]))
     await runtimed.start()
-    await asyncio.sleep(2)
+    os.kill(sleeping(seconds[4])[0], signal.SIGTERM)
     for exec_id, code in codes.items():
-        with rpc_errors():
-            assert (await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))).exit_code == code
+        found = execs_pb2.Exec()
+        async with asyncio.timeout(60):
+            while not found.HasField("exit_code"):
+                with rpc_errors():
+                    found = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))
+                await asyncio.sleep(0.05)
+        assert found.exit_code == code
         assert (await runtimed.exec(container_id, "ls", f"/done{code}"))[0] == 0
     await runtimed.remove(container_id)
 
 
 async def test_an_exec_that_goes_on_keeps_its_pid(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
-    spec = execs_pb2.ExecSpec(container=container_id, args=["sleep", "50"])
+    container_id = await runtimed.begin("sleep", "1000")
+    spec = execs_pb2.ExecSpec(container=container_id, args=["sleep", "1000"])
     with rpc_errors():
         made = await runtimed.execs.Create(execs_pb2.CreateExecRequest(spec=spec))
 
@@ -183,7 +204,7 @@ async def test_killed_in_the_middle_of_create_and_start_nothing_is_half_done(
     runtimed, snapshotter = engine
 
     async def work() -> None:
-        await runtimed.begin("sleep", "100", name="halfway")
+        await runtimed.begin("sleep", "1000", name="halfway")
 
     task = asyncio.create_task(work())
     await asyncio.sleep(delay_s)
@@ -200,7 +221,7 @@ async def test_killed_in_the_middle_of_create_and_start_nothing_is_half_done(
             await runtimed.start_container(container.id)
         assert (await runtimed.exec(container.id, "true"))[0] == 0
         await runtimed.remove(container.id)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while snapshotter.active:  # noqa: ASYNC110  # the fake tells nobody
             await asyncio.sleep(0.05)
     assert mounts_below(runtimed.roots) == []
@@ -218,7 +239,7 @@ async def test_killed_in_the_middle_of_a_short_life_a_container_that_removes_its
     runtimed.process.kill()
     await asyncio.gather(task, return_exceptions=True)
     await runtimed.restart()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while listed := (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers:
             (container,) = listed
             if container.state.status == STATE.CREATED and not container.state.error:  # nobody has started it yet
@@ -230,7 +251,7 @@ async def test_killed_in_the_middle_of_a_removal_it_is_finished(
     engine: tuple[Runtimed, FakeSnapshotter],
 ) -> None:
     runtimed, snapshotter = engine
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     async with asyncio.timeout(60):
         with snapshotter.holding_removals():
             task = asyncio.create_task(runtimed.remove(container_id))
@@ -259,14 +280,15 @@ async def test_strays_without_a_record_are_removed(engine: tuple[Runtimed, FakeS
 
 
 async def test_after_a_reboot_containers_have_ended_and_can_be_started(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sh", "-c", "echo before; sleep 100")
+    container_id = await runtimed.begin("sh", "-c", "echo before; sleep 1000")
     pid = (await runtimed.get(container_id)).state.pid
     conmon = int((runtimed.run_root / "runtimed/bundles" / container_id / "conmon.pid").read_text())
     await runtimed.stop(signal.SIGKILL)
     for process in (conmon, pid):  # a reboot ends every process, every mount, and the run root
         os.kill(process, signal.SIGKILL)
-    await asyncio.sleep(0.2)
-    subprocess.run(["umount", *mounts_below(runtimed.run_root)], check=True)
+    await until(lambda: not Path(f"/proc/{pid}").exists() and not Path(f"/proc/{conmon}").exists())
+    for point in mounts_below(runtimed.run_root):
+        await asyncio.to_thread(unmount, point)
     shutil.rmtree(runtimed.run_root / "runtimed")
     await runtimed.start()
     state = (await runtimed.get(container_id)).state
@@ -278,5 +300,5 @@ async def test_after_a_reboot_containers_have_ended_and_can_be_started(runtimed:
 
 async def test_a_second_runtimed_on_the_same_root_is_refused(runtimed: Runtimed) -> None:
     arguments = ["--data-root", str(runtimed.roots / "data"), "--run-root", str(runtimed.roots / "run")]
-    second = subprocess.run([sys.executable, "-m", "runtimed", *arguments], capture_output=True, timeout=20)
+    second = subprocess.run([sys.executable, "-m", "runtimed", *arguments], capture_output=True, timeout=60)
     assert second.returncode != 0

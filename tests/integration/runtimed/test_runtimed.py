@@ -96,7 +96,7 @@ async def test_a_client_that_reads_nothing_does_not_keep_the_container_from_bein
     await anext(stream)
     await asyncio.sleep(1)  # until every buffer on the way is full
     with rpc_errors():
-        await runtimed.containers.Stop(pb.StopContainerRequest(container=container_id, timeout_s=1), timeout=10)
+        await runtimed.containers.Stop(pb.StopContainerRequest(container=container_id, timeout_s=1), timeout=60)
     assert (await runtimed.get(container_id)).state.exit_code == 137
     await stream.aclose()  # type: ignore[attr-defined]
     await runtimed.remove(container_id)
@@ -195,22 +195,24 @@ async def test_a_command_that_cannot_be_executed_is_126(runtimed: Runtimed, comm
 async def test_auto_remove_never_loses_the_exit_code(runtimed: Runtimed) -> None:
     container_id = await runtimed.create("sh", "-c", "exit 9", auto_remove=True)
     waits = [
-        asyncio.create_task(runtimed.wait(container_id, condition))
+        runtimed.containers.Wait(pb.WaitContainerRequest(container=container_id, condition=condition))
         for condition in (pb.WaitContainerRequest.NEXT_EXIT, pb.WaitContainerRequest.REMOVED)
     ]
-    await asyncio.sleep(0.1)
+    for wait in waits:
+        await wait.read()  # it has begun
     await runtimed.start_container(container_id)
-    assert await asyncio.gather(*waits) == [9, 9]
+    assert [[answer.exit_code async for answer in wait] for wait in waits] == [[9], [9]]
     with pytest.raises(NotFoundError, match=f"No such container: {container_id}"):
         await runtimed.get(container_id)
 
 
 async def test_stop_sends_the_containers_signal_and_kills_when_the_time_is_over(runtimed: Runtimed) -> None:
     obedient = await runtimed.begin(
-        "sh", "-c", "trap 'exit 5' USR1; while :; do sleep 0.05; done", stop_signal="SIGUSR1"
+        "sh", "-c", "trap 'exit 5' USR1; echo ready; while :; do sleep 0.05; done", stop_signal="SIGUSR1"
     )
-    stubborn = await runtimed.begin("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
-    await asyncio.sleep(0.2)
+    stubborn = await runtimed.begin("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    for container_id in (obedient, stubborn):
+        await runtimed.until_logged(container_id, b"ready\n")
     for container_id, code in ((obedient, 5), (stubborn, 137)):
         with rpc_errors():
             await runtimed.containers.Stop(pb.StopContainerRequest(container=container_id, timeout_s=1))
@@ -222,7 +224,7 @@ async def test_stop_sends_the_containers_signal_and_kills_when_the_time_is_over(
 
 
 async def test_a_running_container_cannot_be_started_or_removed_or_killed_twice(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     with pytest.raises(NotModifiedError):
         await runtimed.start_container(container_id)
     with pytest.raises(ConflictError, match="Stop the container before attempting removal or force remove"):
@@ -252,7 +254,7 @@ async def test_names_are_unique_found_by_prefix_and_changed(runtimed: Runtimed) 
 
 
 async def test_pause_freezes_and_exec_says_so(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     with rpc_errors():
         await runtimed.containers.Pause(pb.PauseContainerRequest(container=container_id))
     assert (await runtimed.get(container_id)).state.status == STATE.PAUSED
@@ -267,7 +269,7 @@ async def test_pause_freezes_and_exec_says_so(runtimed: Runtimed) -> None:
 
 
 async def test_exec_has_streams_stdin_and_an_exit_code(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     code, output = await runtimed.exec(container_id, "sh", "-c", "cat; echo err >&2; exit 4", input=[b"in"])
     assert (code, output.stdout, output.stderr) == (4, b"in", b"err\n")
     code, output = await runtimed.exec(container_id, "sh", "-c", "yes | head -c 5000000")
@@ -290,8 +292,10 @@ async def test_exec_has_streams_stdin_and_an_exit_code(runtimed: Runtimed) -> No
 
 
 async def test_a_detached_exec_runs_by_itself(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
-    spec = execs_pb2.ExecSpec(container=container_id, args=["sh", "-c", "sleep 0.3; exit 6"])
+    container_id = await runtimed.begin("sleep", "1000")
+    spec = execs_pb2.ExecSpec(
+        container=container_id, args=["sh", "-c", "until [ -e /go ]; do sleep 0.05; done; exit 6"]
+    )
 
     async def requests() -> AsyncIterator[execs_pb2.StartExecRequest]:
         yield execs_pb2.StartExecRequest(start=execs_pb2.StartExecRequest.Start(id=exec_id, detach=True))
@@ -302,7 +306,8 @@ async def test_a_detached_exec_runs_by_itself(runtimed: Runtimed) -> None:
             pass
         assert (await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))).running
         assert list((await runtimed.get(container_id)).exec_ids) == [exec_id]
-        async with asyncio.timeout(10):
+        await runtimed.exec(container_id, "touch", "/go")
+        async with asyncio.timeout(60):
             while (await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))).running:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         ended = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))
@@ -367,7 +372,7 @@ async def test_stop_meets_a_container_between_two_of_its_runs(runtimed: Runtimed
 
 async def test_events_come_in_dockers_order(runtimed: Runtimed) -> None:
     begin = time.time_ns()
-    container_id = await runtimed.create("sleep", "100", labels={"team": "a"})
+    container_id = await runtimed.create("sleep", "1000", labels={"team": "a"})
     stream = runtimed.attach(container_id)
     await anext(stream)
     await runtimed.start_container(container_id)
@@ -424,10 +429,12 @@ async def test_what_was_written_is_counted_and_kept_over_a_restart(runtimed: Run
 
 async def test_a_health_check_finds_first_that_it_is_well_and_then_that_it_is_not(runtimed: Runtimed) -> None:
     begin = time.time_ns()
-    check = spec_pb2.HealthCheck(test=["CMD-SHELL", "echo probed; test -e /tmp/well"], retries=2)
+    probe = "until [ -e /tmp/well -o -e /tmp/ill ]; do sleep 0.05; done; echo probed; test -e /tmp/well"
+    check = spec_pb2.HealthCheck(test=["CMD-SHELL", probe], retries=2)
     check.interval.FromMilliseconds(200)
-    container_id = await runtimed.begin("sh", "-c", "touch /tmp/well; sleep 100", health_check=check)
+    container_id = await runtimed.begin("sleep", "1000", health_check=check)
     assert (await runtimed.get(container_id)).state.health.status == "starting"
+    await runtimed.exec(container_id, "touch", "/tmp/well")
     health = (await runtimed.until(container_id, lambda c: c.state.health.status != "starting")).state.health
     assert (health.status, health.log[-1].exit_code, health.log[-1].output) == ("healthy", 0, "probed\n")
     await runtimed.exec(container_id, "mv", "/tmp/well", "/tmp/ill")
@@ -446,7 +453,7 @@ async def test_top_and_stats_show_the_processes_and_what_they_use(runtimed: Runt
     container_id = await runtimed.begin("sleep", "1234")
     commands = ["[sleep]"]
     with rpc_errors():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while commands == ["[sleep]"]:  # in the moment of its exec a process has no arguments, says ps
                 table = await whole(runtimed.containers.Top(pb.TopRequest(container=container_id)))
                 commands = [row.values[-1] for row in table.processes]
@@ -459,7 +466,7 @@ async def test_top_and_stats_show_the_processes_and_what_they_use(runtimed: Runt
 
 
 async def test_limits_are_changed_while_it_runs(runtimed: Runtimed) -> None:
-    container_id = await runtimed.begin("sleep", "100")
+    container_id = await runtimed.begin("sleep", "1000")
     with rpc_errors():
         await runtimed.containers.Update(
             pb.UpdateContainerRequest(
@@ -475,7 +482,7 @@ async def test_limits_are_changed_while_it_runs(runtimed: Runtimed) -> None:
 
 async def test_prune_removes_what_does_not_run(runtimed: Runtimed) -> None:
     stopped = await runtimed.create("true", labels={"prune": "me"})
-    runs = await runtimed.begin("sleep", "100", labels={"prune": "me"})
+    runs = await runtimed.begin("sleep", "1000", labels={"prune": "me"})
     with rpc_errors():
         pruned = await whole(
             runtimed.containers.Prune(

@@ -64,8 +64,8 @@ async def serves(runtimed: Runtimed) -> None:
 async def test_a_container_whose_record_is_damaged_is_dead_and_can_be_removed(
     runtimed: Runtimed, column: str, runs: bool
 ) -> None:
-    bad = await (runtimed.begin("sleep", "100") if runs else runtimed.create("true"))
-    good = await runtimed.begin("sleep", "100")
+    bad = await (runtimed.begin("sleep", "1000") if runs else runtimed.create("true"))
+    good = await runtimed.begin("sleep", "1000")
     await runtimed.stop(signal.SIGKILL)
     damage(runtimed, f"UPDATE containers SET {column} = '{{\"env\": 5' WHERE id = ?", bad)
     await runtimed.start()
@@ -81,7 +81,7 @@ async def test_a_container_whose_record_is_damaged_is_dead_and_can_be_removed(
 
 
 async def test_a_container_is_itself_again_when_its_record_is(runtimed: Runtimed) -> None:
-    bad = await runtimed.begin("sleep", "100")
+    bad = await runtimed.begin("sleep", "1000")
     await runtimed.stop(signal.SIGKILL)
     damage(runtimed, "UPDATE containers SET spec = 'x' || spec WHERE id = ?", bad)
     await runtimed.start()

@@ -64,7 +64,7 @@ async def test_root_in_there_is_somebody_else_outside_and_its_files_are_roots(
     pods: Pods, place: tuple[Runtimed, Path]
 ) -> None:
     script = (
-        "id -u; cat /proc/self/uid_map; stat -c %u:%g / /bin /etc/passwd; echo new > /made; stat -c %u /made; sleep 60"
+        "id -u; cat /proc/self/uid_map; stat -c %u:%g / /bin /etc/passwd; echo new > /made; stat -c %u /made; sleep 999"
     )
     made = await pods.begin("sh", "-c", script, namespaces=MAPPED)
     told = await pods.until(6)
@@ -94,7 +94,7 @@ async def test_output_can_be_opened_by_its_name(pods: Pods) -> None:
 
 
 async def test_an_exec_is_in_there_too(pods: Pods, place: tuple[Runtimed, Path]) -> None:
-    made = await pods.begin("sleep", "60", namespaces=MAPPED)
+    made = await pods.begin("sleep", "1000", namespaces=MAPPED)
     code, output = await place[0].exec(made.id, "sh", "-c", "cat /proc/self/uid_map; touch /by-exec")
     assert (code, output.stdout.split()) == (0, [b"0", b"200000", b"65536"])
     assert (place[1] / "snapshots" / made.id / "upper" / "by-exec").stat().st_uid == 0
@@ -139,7 +139,7 @@ async def test_a_volume_of_the_host_s_is_shown_as_it_is_or_with_its_owners_mappe
 
 
 async def test_nobody_else_gets_to_its_root(pods: Pods) -> None:
-    made = await pods.begin("sleep", "60", namespaces=MAPPED)
+    made = await pods.begin("sleep", "1000", namespaces=MAPPED)
     shown = Path(made.root_path).parents[3] / "roots" / made.id / "rootfs" / "bin"
     for user, expected in ((200_000, 0), (1000, 2)):
         done = subprocess.run(["ls", shown], user=user, group=user, extra_groups=[], capture_output=True, check=False)
@@ -149,7 +149,7 @@ async def test_nobody_else_gets_to_its_root(pods: Pods) -> None:
 async def test_it_starts_again_with_what_it_wrote_and_after_a_restart_of_the_service(
     pods: Pods, place: tuple[Runtimed, Path]
 ) -> None:
-    made = await pods.begin("sh", "-c", "cat /kept; echo more >> /kept; sleep 60", namespaces=MAPPED)
+    made = await pods.begin("sh", "-c", "cat /kept; echo more >> /kept; sleep 1000", namespaces=MAPPED)
     await place[0].restart()
     pods.__init__(place[0], pods.runtime, pods.log.parent)  # type: ignore[misc]  # the channel is another one
     pods.made.append(made.id)
@@ -180,7 +180,7 @@ async def remapped() -> AsyncIterator[Runtimed]:
 async def test_every_container_has_the_ids_that_are_configured(remapped: Runtimed) -> None:
     read = ("cat", "/proc/self/uid_map")
     assert (await remapped.run(*read, network="bridge"))[1].stdout.split() == [b"0", b"300000", b"65536"]
-    made = await remapped.begin("sh", "-c", "echo > /etc/hosts && sleep 60", network="bridge")
+    made = await remapped.begin("sh", "-c", "echo > /etc/hosts && sleep 1000", network="bridge")
     assert (await remapped.exec(made, *read))[1].stdout.split() == [b"0", b"300000", b"65536"]
     beside = await remapped.run("ls", "-l", "/proc/self/ns/user", network=f"container:{made}")
     alone = await remapped.exec(made, "ls", "-l", "/proc/self/ns/user")
@@ -202,7 +202,7 @@ async def test_volumes_have_one_owner_whoever_writes_to_them(remapped: Runtimed)
 async def test_files_are_copied_by_the_ids_that_the_container_has(remapped: Runtimed) -> None:
     assert remapped.channel is not None
     archives = ArchivesClient(remapped.channel)
-    made = await remapped.begin("sleep", "60")
+    made = await remapped.begin("sleep", "1000")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         entry = tarfile.TarInfo("copied")
@@ -238,7 +238,7 @@ async def test_devices_of_the_host_stay_its_own(pods: Pods, place: tuple[Runtime
 
     before = await owner()
     try:
-        try_it = "chmod 600 /dev/null /dev/zero; for n in 0 1 2; do chmod 600 /proc/self/fd/$n; done; cat; sleep 60"
+        try_it = "chmod 600 /dev/null /dev/zero; for n in 0 1 2; do chmod 600 /proc/self/fd/$n; done; cat; sleep 1000"
         for tty in (False, True):
             process = Process(cmd=("sh", "-c", try_it), env=("PATH=/bin",), tty=tty)
             made = await pods.begin("sh", process=process, namespaces=MAPPED)

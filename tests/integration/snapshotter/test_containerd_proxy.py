@@ -100,7 +100,7 @@ def _process(base: Path, *command: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture

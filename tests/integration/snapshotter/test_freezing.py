@@ -123,7 +123,7 @@ async def test_killed_at_any_step_the_same_call_gives_the_same_layer(
 async def test_a_worker_that_is_killed_leaves_the_snapshot_to_be_frozen_again(tmp_path: Path, driver: str) -> None:
     class Content(FakeContent):
         async def take(self, pipe: int, ref: str, *, read_soon: bool) -> None:
-            await asyncio.to_thread(eventually, lambda: bool(workers()), "a worker is at work", 20)
+            await asyncio.to_thread(eventually, lambda: bool(workers()), "a worker is at work")
             (pid,) = workers()
             os.kill(pid, 9)
             await super().take(pipe, ref, read_soon=read_soon)
@@ -178,7 +178,7 @@ async def test_a_layer_is_known_when_its_blob_and_its_files_are_on_disk(
         slow(Syncer, "sync")
         slow(FakeContent, "commit")
         freezing = asyncio.create_task(parts.differ.freeze("step", EXCLUDED))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for event in begun.values():  # neither waits for the other
                 await event.wait()
         for name in begun.keys() - {late}:

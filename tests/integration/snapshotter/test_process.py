@@ -60,7 +60,7 @@ async def running(base: Path, content: FakeContent, *flags: str) -> AsyncIterato
     )
     try:
         async with open_channel(base / "r" / "snapshotter.sock") as channel:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await channel.channel_ready()
             disk = Disk(base / "d" / "snapshotter", base / "r" / "l")
             yield (
@@ -69,7 +69,7 @@ async def running(base: Path, content: FakeContent, *flags: str) -> AsyncIterato
             )
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 async def test_a_kill_in_the_middle_of_apply_leaves_a_consistent_store(base: Path, content: FakeContent) -> None:
@@ -261,7 +261,7 @@ async def test_layers_go_to_the_real_content_store_and_come_from_it(base: Path) 
     imaged = subprocess.Popen([sys.executable, "-m", "imaged", *roots])
     try:
         async with running(base, FakeContent()) as (parts, _), open_channel(base / "r" / "imaged.sock") as channel:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await channel.channel_ready()
             stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
             with shown(await parts.snapshots.prepare("web", None, {})) as root:

@@ -173,7 +173,7 @@ async def test_the_fork_server_goes_when_nothing_is_left_to_do(tmp_path: Path) -
     job = Job(tmp_path, "one")
     job.go_on.set()
     assert (await job.start(pool)).inodes == 3
-    await asyncio.to_thread(eventually, lambda: not _fork_servers(), "the fork server ends", 20)
+    await asyncio.to_thread(eventually, lambda: not _fork_servers(), "the fork server ends")
     await pool.close()
 
 
@@ -197,7 +197,7 @@ async def test_workers_do_not_outlive_the_service(tmp_path: Path) -> None:
         (server,) = _fork_servers(service.pid)
         (worker,) = workers(service.pid)
         service.kill()
-    eventually(lambda: not any(map(_is_alive, (server, worker))), "both have ended", 20)
+    eventually(lambda: not any(map(_is_alive, (server, worker))), "both have ended")
 
 
 def _fork_servers(parent: int | None = None) -> list[int]:
