@@ -213,10 +213,15 @@ class BuildExporters:
         return tree
 
     def _told(self, image: AssembledImage, names: tuple[str, ...]) -> Mapping[str, str]:
-        told = {
-            "containerimage.digest": image.target.digest,
-            "containerimage.descriptor": base64.b64encode(descriptor_json(image, self._created()).encode()).decode(),
-        }
+        told: dict[str, str] = {}
+        if image.deferred:
+            # The manifest is another one as soon as the layers have blobs: like dockerd's, the image has no digest
+            # before it is pushed, and is told by its ID.
+            told["containerimage.digest"] = image.images[0].config.digest
+        else:
+            told["containerimage.digest"] = image.target.digest
+            described = descriptor_json(image, self._created())
+            told["containerimage.descriptor"] = base64.b64encode(described.encode()).decode()
         if len(image.images) == 1:
             told["containerimage.config.digest"] = image.images[0].config.digest
         if names:
@@ -233,4 +238,4 @@ def _targets(names: Sequence[str], image: AssembledImage, attributes: ExportAttr
 
 
 def _exported(image: AssembledImage, told: Mapping[str, str]) -> Exported:
-    return Exported(told, image.target, image.documents)
+    return Exported(told) if image.deferred else Exported(told, image.target, image.documents)

@@ -80,6 +80,42 @@ def test_an_image_is_in_the_store_by_all_that_is_told_of_it(
     docker("rmi", "driver:1")
 
 
+def test_a_digest_that_is_told_is_the_registry_s(
+    buildx: Buildx, docker: DockerClient, image: str, registry: Registry, context: Path
+) -> None:
+    large = f"FROM {image}\nRUN head -c 17000000 /dev/urandom > /large\n"  # gets a blob when one is needed
+    name = f"{registry.address}/told:1"
+
+    def told() -> str:
+        digest: str = json.loads((context / "said.json").read_text())["containerimage.digest"]
+        return digest
+
+    buildx.build(large, "-t", name, "--iidfile", "iid", "--metadata-file", "said.json")
+    made = docker("image", "inspect", "--format", "{{.Id}}", name).line
+    assert (context / "iid").read_text() == told() == made  # as long as it has no digest, as with dockerd
+    docker("push", name)
+    pushed = docker("image", "inspect", "--format", '{{join .RepoDigests " "}}', name).line
+    assert pushed == f"{registry.address}/told@{digest_of(registry, 'told', '1')}"
+    assert docker("image", "inspect", "--format", "{{.Id}}", name).line == made
+
+    buildx.build(large, "-t", name, "--provenance", "false", "--metadata-file", "said.json")
+    assert f"{registry.address}/told@{told()}" == pushed
+    docker("rmi", name)
+    docker("builder", "prune", "--all", "--force")
+
+    buildx.build(large, "-t", name, "--push", "--iidfile", "iid", "--metadata-file", "said.json")
+    assert (context / "iid").read_text() == told() == digest_of(registry, "told", "1")
+    assert docker("run", "--rm", "--network", "none", told(), "cat", "/etc/hostname").code == 0
+    docker("rmi", name)
+
+
+def digest_of(registry: Registry, repository: str, tag: str) -> str:
+    """Return the digest that a registry has of a tag."""
+    accepted = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
+    url = f"{registry.url}/v2/{repository}/manifests/{tag}"
+    return registry.session().head(url, headers={"Accept": accepted}, timeout=60).headers["Docker-Content-Digest"]
+
+
 def test_the_failing_line_is_shown(buildx: Buildx, image: str) -> None:
     said = buildx.fails(f"FROM {image}\n\nRUN echo before && \\\n    exit 7\n")
     assert "   3 | >>> RUN echo before && \\\n   4 | >>>     exit 7\n" in said
