@@ -195,11 +195,11 @@ async def test_a_command_that_cannot_be_executed_is_126(runtimed: Runtimed, comm
 async def test_auto_remove_never_loses_the_exit_code(runtimed: Runtimed) -> None:
     container_id = await runtimed.create("sh", "-c", "exit 9", auto_remove=True)
     waits = [
-        runtimed.containers.Wait(pb.WaitContainerRequest(container=container_id, condition=condition))
+        aiter(runtimed.containers.Wait(pb.WaitContainerRequest(container=container_id, condition=condition)))
         for condition in (pb.WaitContainerRequest.NEXT_EXIT, pb.WaitContainerRequest.REMOVED)
     ]
     for wait in waits:
-        await wait.read()  # it has begun
+        await anext(wait)  # it has begun
     await runtimed.start_container(container_id)
     assert [[answer.exit_code async for answer in wait] for wait in waits] == [[9], [9]]
     with pytest.raises(NotFoundError, match=f"No such container: {container_id}"):
