@@ -78,12 +78,13 @@ def test_crun_is_the_default_and_goes_apart_only_where_it_must(tmp_path: Path, v
     assert ["crun", True, apart] in found
 
 
+@pytest.mark.timeout(1800)  # of many tests, each of which has its own
 def test_runc_does_what_crun_does() -> None:
     need_root()
     need("crun", "runc")
     again = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_AGAIN],
         cwd=REPOSITORY, env=os.environ | {"SAMPAN_RUNTIMED_RUNTIME": "runc"}, capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=1700, check=False,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout[-4000:]
