@@ -11,6 +11,7 @@ from tests.support.docker_client import DockerClient
 from tests.support.engine import SAMPAN, Engine
 from tests.support.images import Entry, Image, layer, sha256, tar
 from tests.support.terminal import at_terminal
+from tests.support.tools import eventually
 from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
 from tests.support.web_registry import run_web_registry
 
@@ -45,7 +46,7 @@ def test_bars_grow_and_gauges_with_them(engine: Engine, docker: DockerClient, cl
             assert terminal.wait(60) == 0
         assert f"{digest[7:19]}: Pull complete" in terminal.seen
         assert f"Status: Downloaded newer image for {name}" in terminal.seen
-    assert name not in scraped(engine)
+    eventually(lambda: name not in scraped(engine), "it is no pull any more")
     docker("rmi", name)
 
 

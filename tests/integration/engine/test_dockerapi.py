@@ -54,6 +54,13 @@ class Running:
             subprocess.run, ["docker", *arguments], input=stdin, capture_output=True, env=env, timeout=30
         )
 
+    async def scraped(self, line: str) -> str:
+        """Return what is scraped once ``line`` is in it: what a client has the answer of is counted a moment later."""
+        async with asyncio.timeout(60):
+            while line not in (text := await self.scrape()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return text
+
     async def scrape(self) -> str:
         def get() -> str:
             with urllib.request.urlopen(f"http://{self.facts['metrics']}/metrics", timeout=60) as answer:
@@ -95,13 +102,12 @@ async def test_it_is_healthy_and_its_socket_is_nobody_else_s(running: Running) -
 
 async def test_metrics_have_dockerd_s_names(running: Running) -> None:
     await running.docker("ps")
-    text = await running.scrape()
+    text = await running.scraped('sampan_http_requests_total{code="200",method="GET",route="/containers/json"} 1.0')
     assert 'engine_daemon_container_states_containers{state="running"} 1.0' in text
     assert "engine_daemon_engine_cpus_cpus " in text
     assert 'engine_daemon_engine_info{architecture="' in text
     assert 'graphdriver="overlayfs"' in text
     assert 'engine_daemon_container_actions_seconds_count{action="start"} 0.0' in text
-    assert 'sampan_http_requests_total{code="200",method="GET",route="/containers/json"} 1.0' in text
 
 
 async def test_metrics_are_there_without_the_services(running: Running) -> None:
@@ -113,8 +119,7 @@ async def test_metrics_are_there_without_the_services(running: Running) -> None:
 
 async def test_events_are_counted(running: Running) -> None:
     await running.docker("tag", "busybox", "other:1")
-    text = await running.scrape()
-    assert "engine_daemon_events_total 1.0" in text
+    assert await running.scraped("engine_daemon_events_total 1.0")
 
 
 async def test_it_is_small_at_rest(running: Running) -> None:

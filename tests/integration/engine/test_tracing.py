@@ -93,16 +93,14 @@ def test_a_start_is_one_trace_from_the_request_to_the_runtime(
         ("runtimed", "start: start"),
     }
     eventually(lambda: wanted <= {span[:2] for span in collector.spans}, "all of it has come")
-    by_id = {span[2]: span for span in collector.spans}
+    (create,) = (span for span in collector.spans if span[1] == "start: create")
 
     def way(span: tuple[str, str, str, str]) -> list[str]:
-        parent = by_id.get(span[3])
+        parent = next((other for other in collector.spans if other[2] == span[3]), None)
         return [span[1], *(way(parent) if parent else [])]
 
-    (create,) = (span for span in collector.spans if span[1] == "start: create")
-    names = way(create)
-    assert names[-1] == "POST /containers/{id}/start"
-    assert "sampan.runtime.v1.Containers/Start" in names
+    eventually(lambda: way(create)[-1] == "POST /containers/{id}/start", "the way to it is known")
+    assert "sampan.runtime.v1.Containers/Start" in way(create)
 
 
 def test_an_engine_does_not_wait_for_a_collector_that_is_away(collector: Collector, docker_config: Path) -> None:

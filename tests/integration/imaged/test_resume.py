@@ -206,4 +206,6 @@ async def test_progress_is_read_over_http_while_a_pull_runs(tmp_path: Path) -> N
         registry.resume.set()
         async for _ in call:
             pass
-        assert registry.address not in await service.metrics()
+        async with asyncio.timeout(60):
+            while registry.address in await service.metrics():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
