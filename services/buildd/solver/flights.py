@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Iterable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sampan.errors import UnavailableError
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+_AT_ONCE: Final = 128
 
 
 class Flight(Generic[T]):
@@ -85,12 +87,25 @@ class Flights(Generic[K, T]):
             await asyncio.wait(tasks)
 
 
-async def together(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
-    """Return what all of them return, in order. The first failure ends the others, and is raised when they have."""
+async def together(works: Iterable[Coroutine[None, None, T]], at_once: int = _AT_ONCE) -> list[T]:
+    """Return what all of them return, in order. The first failure ends the others, and is raised when they have.
+
+    ``at_once`` are under way at most: a vertex may have 20,000 inputs, and the event loop has others to serve.
+    """
+    rest = iter(works)
+    places = asyncio.Semaphore(at_once - 1)  # taken when one is begun: the last waits with it
+    tasks: list[asyncio.Task[T]] = []
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
+            for work in rest:
+                task = group.create_task(work)
+                task.add_done_callback(lambda _: places.release())
+                tasks.append(task)
+                await places.acquire()
     except ExceptionGroup as errors:
         first = errors.exceptions[0]
         raise first from first.__cause__
+    finally:
+        for work in rest:
+            work.close()
     return [task.result() for task in tasks]
