@@ -31,6 +31,7 @@ from sampan.resource.stats import HostInfo, Top
 from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, Output
 from sampan.resource.transfer import PushProgress
 from sampan.resource.volume import Volume, VolumeRequest
+from sampan_cli.manifests.lists import RemoteManifests
 
 
 class Containers(FollowedContainers, Protocol):
@@ -158,11 +159,19 @@ class Host(Protocol):
         """Say what there is."""
 
 
-class Registries(ImageLookup, Protocol):
+class Registries(ImageLookup, RemoteManifests, Protocol):
     """Images, and who may pull them; parts of ``resource.storage.Images``."""
 
     async def login(self, registry: str, credentials: Credentials) -> str:
         """Have a registry check credentials."""
+
+
+class ManifestBackend(Protocol):
+    """What ``sampan manifest`` works with."""
+
+    @property
+    def images(self) -> RemoteManifests:
+        """What reads and writes manifests at registries."""
 
 
 class PullBackend(Protocol):

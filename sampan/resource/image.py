@@ -174,6 +174,15 @@ class RemoteImage:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteManifest:
+    """A manifest or an index at its registry, byte for byte, and of a manifest also its config."""
+
+    target: Descriptor
+    content: bytes
+    config: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """One repository that a registry knows by a term."""
 

@@ -23,6 +23,7 @@ from sampan.resource.image import (
     LoadedImage,
     NamedImage,
     RemoteImage,
+    RemoteManifest,
     RemovedImages,
     SearchResult,
 )
@@ -367,6 +368,35 @@ class Images(Protocol):
 
     async def inspect(self, reference: str, credentials: Credentials | None = None) -> RemoteImage:
         """Ask a registry what a name points to. Raises as ``fetch``."""
+
+    async def manifest(
+        self, reference: str, credentials: Credentials | None = None, *, insecure: bool = False
+    ) -> RemoteManifest:
+        """Read a manifest or an index at its registry, of whatever type, and bring nothing. Raises as ``fetch``.
+
+        ``insecure``: whatever is configured of the registry, take https without verification, or plain http.
+        """
+
+    async def put_manifest(
+        self,
+        reference: str,
+        media_type: str,
+        content: bytes,
+        *,
+        mount_from: str = "",
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+    ) -> Digest:
+        """Give a repository a manifest or an index under a tag or its digest; return the digest.
+
+        With ``mount_from``, another repository of the registry, what a manifest refers to is mounted from there first,
+        as far as it is not there yet.
+
+        Raises:
+            UnauthenticatedError, PermissionDeniedError: the registry refuses the credentials.
+            RemoteError: it does not answer, or takes neither; or it does not mount.
+            InvalidArgumentError: ``content`` is not what ``media_type`` says.
+        """
 
     async def tags(self, repository: str, credentials: Credentials | None = None) -> Sequence[str]:
         """Ask a registry for the tags of a repository."""

@@ -29,6 +29,7 @@ from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
 from imaged.registry.login import Login
 from imaged.registry.lookup import Lookup
+from imaged.registry.manifests import Manifests
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
@@ -159,6 +160,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         Committer(images, store, content, leases),
         Lookup(sources, endpoints, transport),
         Completer(store, content),
+        Manifests(sources, transport, tokens, retry),
     )
     repairer = Repairer(store, content, leases, sources, downloads)
     service.checkers.append(ContentCheck(store, content, repairer))

@@ -1,5 +1,6 @@
 """What ``resource.storage.Images`` promises of images and their names, whoever keeps it."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from sampan.oci.digest import Digest
 from sampan.resource.image import ImageUse
 from sampan.resource.storage import Images
 from sampan.resource.transfer import Fetched, FetchResolved, Pushed, PushResolved, PushStep
@@ -153,3 +156,23 @@ class ImagesContract:
         with pytest.raises(NotFoundError, match="An image does not exist locally with the tag"):
             async with aclosing(parts.images.push(f"{parts.pushed}-nosuch")) as running:
                 assert [step async for step in running] == []
+
+    async def test_a_manifest_is_read_at_its_registry_as_it_is(self, parts: ImageParts) -> None:
+        found = await parts.images.manifest(parts.offered)
+        assert (found.target.digest, found.target.size) == (Digest.of(found.content), len(found.content))
+        named = json.loads(found.content)["config"]["digest"]
+        assert named == Digest.of(found.config)
+        by_digest = f"{parts.offered.rpartition(':')[0]}@{found.target.digest}"
+        assert await parts.images.manifest(by_digest, insecure=True) == found
+        with pytest.raises(NotFoundError):
+            await parts.images.manifest(f"{parts.offered}-nosuch")
+        assert await parts.images.list() == []
+
+    async def test_an_index_is_put_as_it_is_and_what_it_is_not_is_refused(self, parts: ImageParts) -> None:
+        content = b'{ "schemaVersion": 2, "manifests": [] }'
+        assert await parts.images.put_manifest(parts.pushed, OCI_INDEX, content) == Digest.of(content)
+        other = f"{parts.pushed.rpartition(':')[0]}@{Digest.of(b'other')}"
+        with pytest.raises(InvalidArgumentError, match=f"has the digest {Digest.of(content)}"):
+            await parts.images.put_manifest(other, OCI_INDEX, content)
+        with pytest.raises(InvalidArgumentError):
+            await parts.images.put_manifest(parts.pushed, OCI_MANIFEST, content, mount_from="other")

@@ -21,6 +21,7 @@ from imaged.push.metrics import PushMetrics
 from imaged.push.push import Pusher, UploadMeans
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints
+from imaged.registry.manifests import Manifests
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
@@ -79,7 +80,15 @@ async def pusher(imaged: Parts) -> AsyncIterator[Pusher]:
     await transport.close()
 
 
-def images_servicer(parts: Parts, pusher: Pusher | None = None) -> ImagesServicer:
+@pytest.fixture
+async def manifests() -> AsyncIterator[Manifests]:
+    transport = Transport(stall_timeout_s=5)
+    retry, tokens = RetryPolicy(attempts=3, base_s=0.001), Tokens(transport)
+    yield Manifests(Sources(Endpoints(), transport, tokens, retry), transport, tokens, retry)
+    await transport.close()
+
+
+def images_servicer(parts: Parts, pusher: Pusher | None = None, manifests: Manifests | None = None) -> ImagesServicer:
     """What imaged serves, but for what registries are asked."""
     traffic = Traffic(
         cast("Pusher", pusher),
@@ -88,6 +97,7 @@ def images_servicer(parts: Parts, pusher: Pusher | None = None) -> ImagesService
         Committer(parts.images, parts.store, parts.content, parts.leases),
         cast("Lookup", None),
         Completer(parts.store, parts.content),
+        cast("Manifests", manifests),
     )
     return ImagesServicer(
         parts.images, parts.puller, parts.importer, parts.leases, parts.login, traffic, asyncio.Event()
@@ -101,9 +111,11 @@ async def add(parts: Parts, name: str) -> str:
 
 class TestImagesOverGrpc(ImagesContract):
     @pytest.fixture
-    async def parts(self, imaged: Parts, registry: FakeRegistry, pusher: Pusher) -> AsyncIterator[ImageParts]:
+    async def parts(
+        self, imaged: Parts, registry: FakeRegistry, pusher: Pusher, manifests: Manifests
+    ) -> AsyncIterator[ImageParts]:
         registry.add_image("some/app", "1", b"layer")
-        servicer = images_servicer(imaged, pusher)
+        servicer = images_servicer(imaged, pusher, manifests)
         async with (
             PushRegistry().running() as taking,
             served(lambda server: add_ImagesServicer_to_server(servicer, server)) as channel,

@@ -55,6 +55,7 @@ from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.pages import pages
 from tests.fakes.builder import FakeBuilder, FakeBuilds
 from tests.fakes.engine_runtime import FakeRuntime
+from tests.fakes.remote_manifests import FakeRemoteManifests
 
 LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
 DIFF_IDS = (Digest.of(b"diff one"), Digest.of(b"diff two"))
@@ -118,11 +119,10 @@ def image(
 
 
 @dataclass
-class FakeImages(images_pb2_grpc.ImagesServicer):
+class FakeImages(FakeRemoteManifests):
     """Image names, and a registry that has what is in ``remote``."""
 
     images: dict[str, images_pb2.Image] = field(default_factory=dict)
-    remote: dict[str, images_pb2.Image] = field(default_factory=dict)
     credentials: list[images_pb2.Credentials] = field(default_factory=list)
     imported: bytes = b""
     fail_after_resolve: Exception | None = None

@@ -215,6 +215,17 @@ class CommandError(click.ClickException):
         click.echo(f"sampan: {self.message}", err=True)
 
 
+class Told:
+    """Says what goes wrong within, as commands that talk to an engine do; for those that talk to none."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, SampanError | OSError):
+            raise CommandError(str(error)) from error
+
+
 class EngineDownError(CommandError):
     """No engine answers on this root."""
 

@@ -129,6 +129,14 @@ CONTEXT: Final = {
     "import": Entry("context.contexts:import_", "Import a context from a tar archive"),
 }
 
+MANIFEST: Final = {
+    "create": Entry("manifest.manifests:create", "Create a local manifest list"),
+    "annotate": Entry("manifest.manifests:annotate", "Add information to a manifest of a local list"),
+    "inspect": Entry("manifest.manifests:inspect", "Display an image manifest, or a manifest list"),
+    "push": Entry("manifest.manifests:push", "Push a manifest list to a repository"),
+    "rm": Entry("manifest.manifests:rm", "Delete one or more local manifest lists"),
+}
+
 ROOT: Final = {
     **_CONTAINER,
     "ps": Entry("container.ps", "List containers"),
@@ -149,6 +157,7 @@ ROOT: Final = {
     "network": Entry("groups:network", "Manage networks"),
     "volume": Entry("groups:volume", "Manage volumes"),
     "context": Entry("groups:context", "Manage contexts"),
+    "manifest": Entry("groups:manifest", "Manage image manifests and manifest lists"),
     "registry": Entry("groups:registry", "Serve the engine's images to others"),
     "cri": Entry("groups:cri", "Run Kubernetes' pods"),
     "system": Entry("groups:system", "Manage the engine"),

@@ -46,6 +46,11 @@ def context() -> None:
     """Manage contexts."""
 
 
+@click.group("manifest", cls=LazyGroup, entries=table.MANIFEST)
+def manifest() -> None:
+    """Manage image manifests and manifest lists."""
+
+
 @click.group("system", cls=LazyGroup, entries=table.SYSTEM)
 def system() -> None:
     """Manage the engine."""

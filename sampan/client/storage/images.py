@@ -27,6 +27,7 @@ from sampan.resource.image import (
     LoadedImage,
     NamedImage,
     RemoteImage,
+    RemoteManifest,
     RemovedImages,
     SearchResult,
 )
@@ -218,6 +219,36 @@ class ImagesClient:
         request = pb.InspectRequest(reference=reference, credentials=_credentials(credentials))
         with rpc_errors():
             return convert.REMOTE.decode(await self._stub.Inspect(request))
+
+    async def manifest(
+        self, reference: str, credentials: Credentials | None = None, *, insecure: bool = False
+    ) -> RemoteManifest:
+        """Read a manifest at its registry."""
+        request = pb.GetManifestRequest(reference=reference, credentials=_credentials(credentials), insecure=insecure)
+        with rpc_errors():
+            return convert.REMOTE_MANIFEST.decode(await self._stub.GetManifest(request))
+
+    async def put_manifest(
+        self,
+        reference: str,
+        media_type: str,
+        content: bytes,
+        *,
+        mount_from: str = "",
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+    ) -> Digest:
+        """Give a repository a manifest."""
+        request = pb.PutManifestRequest(
+            reference=reference,
+            media_type=media_type,
+            content=content,
+            mount_from=mount_from,
+            credentials=_credentials(credentials),
+            insecure=insecure,
+        )
+        with rpc_errors():
+            return Digest((await self._stub.PutManifest(request)).digest)
 
     async def tags(self, repository: str, credentials: Credentials | None = None) -> Sequence[str]:
         """Ask a registry for the tags of a repository."""

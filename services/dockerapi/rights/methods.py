@@ -108,6 +108,8 @@ METHODS: Final[Mapping[str, Operation]] = {
         Roots=("image.roots", _L),
         Login="system.auth",
         Inspect="image.distribution",
+        GetManifest=("image.manifest", _L),
+        PutManifest=("image.manifest-push", _C),
         Tags=("image.tags", _L),
         Search="image.search",
     ),

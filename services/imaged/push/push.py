@@ -28,10 +28,6 @@ from sampan.errors import (
     ConflictError,
     InvalidArgumentError,
     NotFoundError,
-    PermissionDeniedError,
-    RemoteError,
-    SampanError,
-    UnauthenticatedError,
 )
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -203,7 +199,7 @@ class Pusher:
                     for document in plan.documents:
                         await self._put(blobs, own, document, reference if document == plan.target else None)
             except Refusal as refused:
-                raise _error(refused) from refused
+                raise refused.as_push_error() from refused
             image = plan.target.digest
             if record is not None:
                 image = record.id
@@ -287,14 +283,3 @@ def _remember(db: sqlite3.Connection, reference: Reference, image: Digest, diges
         return
     name = Reference(reference.registry, reference.repository, digest=digest)
     image_store.set_name(db, name, digest, image, time.time_ns())
-
-
-def _error(refused: Refusal) -> SampanError:
-    """Return what a registry says as an error, in the words that Docker prints."""
-    if refused.status == 401 and refused.code == "UNAUTHORIZED":
-        return UnauthenticatedError(refused.text)
-    if refused.status in (401, 403):
-        return PermissionDeniedError(refused.text)
-    if refused.status < 500:
-        return RemoteError(refused.text)
-    return RemoteError(str(refused))

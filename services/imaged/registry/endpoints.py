@@ -94,12 +94,17 @@ class Endpoints:
                 _check_mirror(mirror)
             self._configured[registry.host] = registry
 
-    def of(self, registry: str, credentials: Credentials = ANONYMOUS) -> tuple[Endpoint, ...]:
+    def of(
+        self, registry: str, credentials: Credentials = ANONYMOUS, *, insecure: bool = False
+    ) -> tuple[Endpoint, ...]:
         """Return where to ask for ``registry``'s content, best first.
 
-        The caller's credentials are for the registry alone: no mirror sees them.
+        The caller's credentials are for the registry alone: no mirror sees them. ``insecure`` has the registry taken
+        for one that is configured so.
         """
         config = self._configured.get(registry, RegistryConfig(registry))
+        if insecure:
+            config = replace(config, insecure=True)
         mirrors = tuple(self._mirror(mirror) for mirror in config.mirrors)
         return (*mirrors, self._registry(config, credentials))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from imaged.registry.challenge import Challenge
-from sampan.errors import NotFoundError, RemoteError, SampanError, UnauthenticatedError
+from sampan.errors import NotFoundError, PermissionDeniedError, RemoteError, SampanError, UnauthenticatedError
 from sampan.oci.reference import Reference
 
 # Seconds; a registry that asks for more is not waited for.
@@ -29,6 +29,7 @@ _TEXTS: Final = {
     "BLOB_UNKNOWN": "blob unknown to registry",
 }
 _DENIED: Final = "DENIED"
+_NOT_HERE: Final = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})
 
 
 class TransportError(RemoteError):
@@ -75,6 +76,24 @@ class Refusal(Exception):  # noqa: N818  # what the registry says; whoever knows
             return UnauthenticatedError(str(self))
         if self.status == 404:
             return NotFoundError(f"manifest for {reference.familiar} not found: {self.text}")
+        return RemoteError(str(self))
+
+    def as_push_error(self) -> SampanError:
+        """Return what to tell whoever pushed, in the words that Docker prints."""
+        if self.status == 401 and self.code == "UNAUTHORIZED":
+            return UnauthenticatedError(self.text)
+        if self.status in (401, 403):
+            return PermissionDeniedError(self.text)
+        return RemoteError(self.text if self.status < 500 else str(self))
+
+    def as_lookup_error(self) -> SampanError:
+        """Return what to tell whoever looked at something."""
+        if self.code in _NOT_HERE or self.status == 404:
+            return NotFoundError(self.text)
+        if self.code == _DENIED:
+            return PermissionDeniedError(self.text)
+        if self.status == 401:
+            return UnauthenticatedError(self.text)
         return RemoteError(str(self))
 
 

@@ -11,21 +11,16 @@ from imaged.registry.pace import read_limited
 from imaged.registry.source import Source, Sources
 from imaged.registry.transport import Transport
 from sampan.errors import (
-    DataLossError,
     InvalidArgumentError,
-    NotFoundError,
-    PermissionDeniedError,
     RemoteError,
     SampanError,
-    UnauthenticatedError,
     UnimplementedError,
 )
 from sampan.log import log
 from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import CONFIGS, Descriptor
-from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
-from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
+from sampan.oci.manifest import Manifest, parse_document, parse_references
 from sampan.oci.platform import Platform
 from sampan.oci.reference import DEFAULT_REGISTRY, Reference
 from sampan.resource.image import Credentials, RemoteImage, SearchResult
@@ -34,8 +29,6 @@ T = TypeVar("T")
 
 # A hundred results with their descriptions take some 30 KB.
 _MAX_RESULTS_BYTES: Final = 4 << 20
-
-_NOT_HERE: Final = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})
 
 
 class Lookup:
@@ -54,7 +47,9 @@ class Lookup:
             RemoteError: it does not answer, or with nonsense.
             DataLossError: what it sends is not what the digest says.
         """
-        return await self._first(reference, credentials, lambda source: _inspect(source, reference), _error)
+        return await self._first(
+            reference, credentials, lambda source: _inspect(source, reference), Refusal.as_lookup_error
+        )
 
     async def tags(self, repository: Reference, credentials: Credentials) -> list[str]:
         """Return the tags of a repository, in its registry's order. Raises as ``inspect``."""
@@ -124,17 +119,13 @@ class Lookup:
 
 
 async def _inspect(source: Source, reference: Reference) -> RemoteImage:
-    data, media_type = await source.manifest(str(reference.digest or reference.tag))
-    found = Digest.of(data)
-    if reference.digest not in (None, found):
-        raise DataLossError(f"manifest verification failed for digest {reference.digest}: the registry sent {found}")
-    target = Descriptor(media_type, found, len(data))
-    what = f"{reference.familiar_name}@{found}"
+    target, data = await source.document(reference)
+    what = f"{reference.familiar_name}@{target.digest}"
     try:
-        parsed = parse_document(data, media_type, what)
+        parsed = parse_document(data, target.media_type, what)
     except UnimplementedError:
         # An artifact is nothing to run, and may be looked at.
-        parse_references(data, media_type, what)
+        parse_references(data, target.media_type, what)
         return RemoteImage(target, ())
     if isinstance(parsed, Manifest):
         platform = await _platform(source, parsed.config)
@@ -145,22 +136,9 @@ async def _inspect(source: Source, reference: Reference) -> RemoteImage:
 async def _platform(source: Source, config: Descriptor) -> Platform | None:
     if config.media_type not in CONFIGS:
         return None
-    async with source.client.blob(config.digest) as response:
-        data = await read_limited(response, MAX_CONFIG_BYTES)
-    if len(data) != config.size or Digest.of(data) != config.digest:
-        raise DataLossError(f"config {config.digest}: the registry sent {len(data)} bytes of {Digest.of(data)}")
+    data = await source.config(config)
     platform = parse_config(data, f"config {config.digest}").platform
     return platform if platform.os or platform.architecture else None
-
-
-def _error(refused: Refusal) -> SampanError:
-    if refused.code in _NOT_HERE or refused.status == 404:
-        return NotFoundError(refused.text)
-    if refused.code == "DENIED":
-        return PermissionDeniedError(refused.text)
-    if refused.status == 401:
-        return UnauthenticatedError(refused.text)
-    return RemoteError(str(refused))
 
 
 def _split(term: str) -> tuple[str, str]:

@@ -1,11 +1,14 @@
 """When to ask a registry again."""
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from imaged.registry.errors import Refusal, TransportError
+
+T = TypeVar("T")
 
 _MAX_DELAY_S: Final = 30.0
 
@@ -31,3 +34,21 @@ class RetryPolicy:
         if isinstance(failure, Refusal) and failure.retriable:
             return max(delay_s, failure.retry_after_s or 0.0)
         return None
+
+    async def run(self, ask: Callable[[], Awaitable[T]], retried: Callable[[Exception, float], None]) -> T:
+        """Ask, again while that may help; ``retried`` is told of each failure, and of the seconds before the next try.
+
+        Raises:
+            TransportError, Refusal: the last failure.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await ask()
+            except (TransportError, Refusal) as error:
+                delay_s = self.delay_s(error, attempt)
+                if delay_s is None:
+                    raise
+                retried(error, delay_s)
+                await asyncio.sleep(delay_s)

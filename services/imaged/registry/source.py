@@ -1,16 +1,19 @@
 """Sources: the places that may serve an image, asked one after the other, each as often as is reasonable."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from imaged.registry.auth import Tokens
 from imaged.registry.client import RegistryClient
 from imaged.registry.endpoints import Endpoint, Endpoints
-from imaged.registry.errors import Refusal, TransportError
+from imaged.registry.pace import read_limited
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.transport import Transport
+from sampan.errors import DataLossError
 from sampan.log import log
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.manifest import MAX_CONFIG_BYTES
 from sampan.oci.reference import Reference
 from sampan.resource.image import Credentials
 
@@ -38,18 +41,34 @@ class Source:
 
     async def manifest(self, tag_or_digest: str) -> tuple[bytes, str]:
         """See ``RegistryClient.manifest``; tried again while that may help."""
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self.client.manifest(tag_or_digest)
-            except (TransportError, Refusal) as error:
-                delay_s = self._retry.delay_s(error, attempt)
-                if delay_s is None:
-                    raise
-                self._retried()
-                log.info("manifest tried again", error=str(error), delay_s=round(delay_s, 1))
-                await asyncio.sleep(delay_s)
+        return await self._retry.run(lambda: self.client.manifest(tag_or_digest), self._tell)
+
+    def _tell(self, error: Exception, delay_s: float) -> None:
+        self._retried()
+        log.info("manifest tried again", error=str(error), delay_s=round(delay_s, 1))
+
+    async def document(self, reference: Reference) -> tuple[Descriptor, bytes]:
+        """Return a manifest or an index, which is what its digest says.
+
+        Raises:
+            Refusal, RemoteError: as ``RegistryClient.manifest``.
+            DataLossError: it is something else than the reference's digest says.
+        """
+        data, media_type = await self.manifest(str(reference.digest or reference.tag))
+        found = Digest.of(data)
+        if reference.digest not in (None, found):
+            raise DataLossError(
+                f"manifest verification failed for digest {reference.digest}: the registry sent {found}"
+            )
+        return Descriptor(media_type, found, len(data)), data
+
+    async def config(self, config: Descriptor) -> bytes:
+        """Return a config, which is what its descriptor says. Raises as ``document``."""
+        async with self.client.blob(config.digest) as response:
+            data = await read_limited(response, MAX_CONFIG_BYTES)
+        if len(data) != config.size or Digest.of(data) != config.digest:
+            raise DataLossError(f"config {config.digest}: the registry sent {len(data)} bytes of {Digest.of(data)}")
+        return data
 
 
 class Sources:
@@ -70,11 +89,14 @@ class Sources:
         self._tokens = tokens
         self._retry = retry
 
-    def of(self, reference: Reference, credentials: Credentials) -> Iterator[Source]:
-        """Yield where to ask for an image, best first; the last one has ``last`` set."""
+    def of(self, reference: Reference, credentials: Credentials, *, insecure: bool = False) -> Iterator[Source]:
+        """Yield where to ask for an image, best first; the last one, the registry itself, has ``last`` set.
+
+        ``insecure`` is about the registry, see ``Endpoints.of``.
+        """
         clients = tuple(
             self._client(endpoint, reference.repository)
-            for endpoint in self._endpoints.of(reference.registry, credentials)
+            for endpoint in self._endpoints.of(reference.registry, credentials, insecure=insecure)
         )
         for position, client in enumerate(clients):
             yield Source(client, clients[position + 1 :], self._retry, self._retried)

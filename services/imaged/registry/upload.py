@@ -6,7 +6,7 @@ Reference: OCI distribution spec 1.1, "Push".
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -124,6 +124,20 @@ class UploadClient:
             if refused.retriable or refused.status == 401:
                 raise
             return None
+
+    async def mount(self, digest: Digest) -> bool:
+        """Have a blob of ``source`` in this repository, too; say whether the registry did that.
+
+        Raises:
+            Refusal, TransportError.
+        """
+        upload = await self.begin(digest)
+        if upload is None:
+            return True
+        with suppress(Refusal, TransportError):  # it waits for bytes that do not come, and goes by itself some day
+            async with self._ask("DELETE", upload.url):
+                pass
+        return False
 
     async def put_manifest(self, tag: str, manifest: Descriptor, content: bytes) -> None:
         """Give a manifest, whose blobs are there, its tag.

@@ -21,6 +21,7 @@ from imaged.images.platform_removal import remove_platform
 from imaged.push.push import Pusher
 from imaged.registry.login import Login
 from imaged.registry.lookup import Lookup
+from imaged.registry.manifests import Manifests
 from imaged.transfer.pull import Puller
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
@@ -48,6 +49,7 @@ class Traffic:
     committer: Committer
     lookup: Lookup
     completer: Completer
+    manifests: Manifests
 
 
 class ImagesServicer(pb_grpc.ImagesServicer):
@@ -260,6 +262,27 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         reference = parse_reference(request.reference).with_default_tag()
         credentials = convert.CREDENTIALS.decode(request.credentials)
         return convert.REMOTE.encode(await self._traffic.lookup.inspect(reference, credentials))
+
+    async def GetManifest(self, request: pb.GetManifestRequest, context: Context) -> pb.RemoteManifest:
+        """Read a manifest at its registry."""
+        found = await self._traffic.manifests.read(
+            parse_reference(request.reference).with_default_tag(),
+            convert.CREDENTIALS.decode(request.credentials),
+            insecure=request.insecure,
+        )
+        return convert.REMOTE_MANIFEST.encode(found)
+
+    async def PutManifest(self, request: pb.PutManifestRequest, context: Context) -> pb.PutManifestResponse:
+        """Give a repository a manifest."""
+        digest = await self._traffic.manifests.write(
+            parse_reference(request.reference).with_default_tag(),
+            request.media_type,
+            request.content,
+            mount_from=request.mount_from,
+            credentials=convert.CREDENTIALS.decode(request.credentials),
+            insecure=request.insecure,
+        )
+        return pb.PutManifestResponse(digest=digest)
 
     async def Tags(self, request: pb.TagsRequest, context: Context) -> AsyncIterator[pb.TagsResponse]:
         """List a repository's tags."""

@@ -30,7 +30,6 @@ MEANT: Final = (
     (r".*build --(compress|force-rm|rm|security-opt|squash)", _BUILDER),
     (r".*(create|run) --kernel-memory", "no kernel since 5.16 limits it"),
     (r".*(create|run) --use-api-socket", "experimental in Docker; --volume gives a container the socket"),
-    (r"manifest\b.*", "not there yet"),
 )
 # Flags that others add, which may be there or not.
 EITHER_WAY: Final = re.compile(r"(checkpoint\b.*|.* --(checkpoint|checkpoint-dir))")

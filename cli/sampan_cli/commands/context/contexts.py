@@ -9,10 +9,10 @@ from typing import Final
 import click
 
 from sampan.docker.booleans import SPELLINGS
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
 from sampan_cli.app.lazy import sampan_command
-from sampan_cli.app.session import CommandError, Session
+from sampan_cli.app.session import Session, Told
 from sampan_cli.credentials.contexts import DEFAULT, TLS_FILES, Context, ContextStore, packed, unpacked
 from sampan_cli.credentials.store import config_path
 from sampan_cli.options.flags import format_option, inspect_format_option
@@ -78,7 +78,7 @@ def _get(session: Session, name: str) -> Context:
 @click.pass_obj
 def create(session: Session, /, name: str, description: str, endpoint: str, source: str) -> None:
     """Create a context: a name for an engine. Without an endpoint it is that of --data-root and --run-root."""
-    with _Told():
+    with Told():
         if source and endpoint:
             raise InvalidArgumentError("cannot use --docker flag when --from is set")
         base = _get(session, source) if source else _default(session)
@@ -94,7 +94,7 @@ def create(session: Session, /, name: str, description: str, endpoint: str, sour
 @_DOCKER_FLAG
 def update(name: str, description: str, endpoint: str) -> None:
     """Update a context."""
-    with _Told():
+    with Told():
         found = _with_endpoint(_store().get(name), endpoint)
         _store().put(replace(found, description=description or found.description))
     click.echo(name)
@@ -109,7 +109,7 @@ def ls(session: Session, /, template: str, *, quiet: bool) -> None:
     """List contexts."""
     from sampan_cli.output.table import print_list
 
-    with _Told():
+    with Told():
         current, found = session.context, [_default(session), *_store().all()]
     rows = [
         {
@@ -137,7 +137,7 @@ def inspect(session: Session, /, names: tuple[str, ...], template: str) -> None:
     async def find(name: str) -> JsonObject:
         return _get(session, name).document()
 
-    with _Told():
+    with Told():
         code = asyncio.run(print_them(names or (session.context,), find, template))
     if code:
         raise click.exceptions.Exit(code)
@@ -147,7 +147,7 @@ def inspect(session: Session, /, names: tuple[str, ...], template: str) -> None:
 @click.argument("name")
 def use(name: str) -> None:
     """Set the context in use, for the docker command as well."""
-    with _Told():
+    with Told():
         if name != DEFAULT:
             _store().reached(_store().get(name))
         _store().use(name)
@@ -159,7 +159,7 @@ def use(name: str) -> None:
 @click.pass_obj
 def show(session: Session, /) -> None:
     """Print the name of the context in use."""
-    with _Told():
+    with Told():
         click.echo(session.context)
 
 
@@ -170,7 +170,7 @@ def show(session: Session, /) -> None:
 def rm(session: Session, /, names: tuple[str, ...], *, force: bool) -> None:
     """Remove one or more contexts."""
     for name in names:
-        with _Told():
+        with Told():
             _store().remove(name, force=force, current=session.context)
         click.echo(name)
 
@@ -182,7 +182,7 @@ def rm(session: Session, /, names: tuple[str, ...], *, force: bool) -> None:
 def export(session: Session, /, name: str, file: str) -> None:
     """Export a context to a tar archive FILE or a tar stream on STDOUT."""
     target = file or f"{name}.dockercontext"
-    with _Told():
+    with Told():
         raw = packed(_get(session, name))
         if target == "-":
             sys.stdout.buffer.write(raw)
@@ -198,19 +198,8 @@ def export(session: Session, /, name: str, file: str) -> None:
 @click.argument("file")
 def import_(name: str, file: str) -> None:
     """Import a context from a tar file, or from STDIN as "-"."""
-    with _Told():
+    with Told():
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         _store().add(unpacked(raw, name))
     click.echo(name)
     click.echo(f'Successfully imported context "{name}"', err=True)
-
-
-class _Told:
-    """Says what went wrong, as commands that talk to an engine do."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, SampanError | OSError):
-            raise CommandError(str(error)) from error

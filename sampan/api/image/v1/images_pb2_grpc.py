@@ -133,6 +133,16 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.GetManifest = channel.unary_unary(
+                '/sampan.image.v1.Images/GetManifest',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.GetManifestRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoteManifest.FromString,
+                _registered_method=True)
+        self.PutManifest = channel.unary_unary(
+                '/sampan.image.v1.Images/PutManifest',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestResponse.FromString,
+                _registered_method=True)
         self.Tags = channel.unary_stream(
                 '/sampan.image.v1.Images/Tags',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.SerializeToString,
@@ -289,6 +299,21 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetManifest(self, request, context):
+        """Read a manifest or an index at its registry, byte for byte, and bring nothing. No mirror is asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutManifest(self, request, context):
+        """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
+        registry first, if that is named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Tags(self, request, context):
         """List the tags that a repository has at its registry.
         """
@@ -400,6 +425,16 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.SerializeToString,
+            ),
+            'GetManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetManifest,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.GetManifestRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoteManifest.SerializeToString,
+            ),
+            'PutManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutManifest,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestResponse.SerializeToString,
             ),
             'Tags': grpc.unary_stream_rpc_method_handler(
                     servicer.Tags,
@@ -929,6 +964,60 @@ class Images:
             '/sampan.image.v1.Images/Inspect',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/GetManifest',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.GetManifestRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoteManifest.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/PutManifest',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestResponse.FromString,
             options,
             channel_credentials,
             insecure,

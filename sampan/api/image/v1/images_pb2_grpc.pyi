@@ -83,6 +83,12 @@ class ImagesStub:
     """Is there such a user at this registry?"""
     Inspect: _grpc.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]
     """Look at what a name means at its registry, and bring nothing."""
+    GetManifest: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetManifestRequest, _images_pb2.RemoteManifest]
+    """Read a manifest or an index at its registry, byte for byte, and bring nothing. No mirror is asked."""
+    PutManifest: _grpc.UnaryUnaryMultiCallable[_images_pb2.PutManifestRequest, _images_pb2.PutManifestResponse]
+    """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
+    registry first, if that is named.
+    """
     Tags: _grpc.UnaryStreamMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]
     """List the tags that a repository has at its registry."""
     Search: _grpc.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]
@@ -143,6 +149,12 @@ class ImagesAsyncStub(ImagesStub):
     """Is there such a user at this registry?"""
     Inspect: _aio.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]  # type: ignore[assignment]
     """Look at what a name means at its registry, and bring nothing."""
+    GetManifest: _aio.UnaryUnaryMultiCallable[_images_pb2.GetManifestRequest, _images_pb2.RemoteManifest]  # type: ignore[assignment]
+    """Read a manifest or an index at its registry, byte for byte, and bring nothing. No mirror is asked."""
+    PutManifest: _aio.UnaryUnaryMultiCallable[_images_pb2.PutManifestRequest, _images_pb2.PutManifestResponse]  # type: ignore[assignment]
+    """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
+    registry first, if that is named.
+    """
     Tags: _aio.UnaryStreamMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]  # type: ignore[assignment]
     """List the tags that a repository has at its registry."""
     Search: _aio.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]  # type: ignore[assignment]
@@ -314,6 +326,24 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.InspectResponse, _abc.Awaitable[_images_pb2.InspectResponse]]:
         """Look at what a name means at its registry, and bring nothing."""
+
+    @_abc_1.abstractmethod
+    def GetManifest(
+        self,
+        request: _images_pb2.GetManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.RemoteManifest, _abc.Awaitable[_images_pb2.RemoteManifest]]:
+        """Read a manifest or an index at its registry, byte for byte, and bring nothing. No mirror is asked."""
+
+    @_abc_1.abstractmethod
+    def PutManifest(
+        self,
+        request: _images_pb2.PutManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.PutManifestResponse, _abc.Awaitable[_images_pb2.PutManifestResponse]]:
+        """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
+        registry first, if that is named.
+        """
 
     @_abc_1.abstractmethod
     def Tags(
