@@ -160,7 +160,7 @@ class Host(Protocol):
 
 
 class Registries(ImageLookup, RemoteManifests, Protocol):
-    """Images, and who may pull them; parts of ``resource.storage.Images``."""
+    """Images, and who may pull them; parts of ``resource.storage.images.Images``."""
 
     async def login(self, registry: str, credentials: Credentials) -> str:
         """Have a registry check credentials."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sampan.check import Check
     from sampan.disk import Disk
     from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
-    from sampan.resource.storage import Differ, Images, Layers, Leases, Snapshots
+    from sampan.resource.storage.images import Images, Leases
+    from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 
 _BUILDER: Final = "buildd"
 _PRIVATE_REGISTRY: Final = "registryd"

@@ -29,7 +29,7 @@ from sampan.errors import (
     UnauthenticatedError,
 )
 from sampan.resource.image import LoadedImage
-from sampan.resource.storage import Images
+from sampan.resource.storage.images import Images
 
 if TYPE_CHECKING:
     import aiohttp

@@ -17,7 +17,7 @@ from sampan.resource.container import Container, Status
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Containers
-from sampan.resource.storage import Snapshots
+from sampan.resource.storage.snapshots import Snapshots
 
 _PRIVATE_REGISTRY: Final = "registryd"
 

@@ -13,7 +13,7 @@ from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
 from sampan.resource.container_spec import ContainerSpec, HealthCheck, Mount, MountType, Process
 from sampan.resource.image import ImageDetails
-from sampan.resource.storage import Layers, Snapshots
+from sampan.resource.storage.snapshots import Layers, Snapshots
 
 _SECOND_NS: Final = 1_000_000_000
 

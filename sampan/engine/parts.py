@@ -12,11 +12,12 @@ if TYPE_CHECKING:  # what a command line never calls need not be imported
     from sampan.resource.listing import Filters, Page, Selection
     from sampan.resource.protocols import Containers, Events, Volumes
     from sampan.resource.snapshot import DriversReport, SnapshotUsage
-    from sampan.resource.storage import Differ, Images, Layers, Snapshots
+    from sampan.resource.storage.images import Images
+    from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 
 
 class ImageLookup(Protocol):
-    """What images there are; a part of ``resource.storage.Images``, which says what each promises."""
+    """What images there are; a part of ``resource.storage.images.Images``, which says what each promises."""
 
     async def get(self, image: str, *, manifests: bool = False) -> "ImageDetails":
         """Return one."""
@@ -41,7 +42,7 @@ class ContainerLookup(Protocol):
 
 
 class LayerFacts(Protocol):
-    """How layers are kept; a part of ``resource.storage.Layers``, which says what each promises."""
+    """How layers are kept; a part of ``resource.storage.snapshots.Layers``, which says what each promises."""
 
     async def drivers(self) -> "DriversReport":
         """Return the driver in use."""

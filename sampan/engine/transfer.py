@@ -18,7 +18,8 @@ from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.image import Credentials, ImageDetails, Imported, Layer, SearchResult
-from sampan.resource.storage import Images, Layers
+from sampan.resource.storage.images import Images
+from sampan.resource.storage.snapshots import Layers
 from sampan.resource.transfer import FetchPhase, FetchProgress, FetchResolved, FetchStep, Pushed, PushProgress
 
 FILTERS: Final = ("is-official", "is-automated", "stars")

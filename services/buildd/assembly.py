@@ -33,7 +33,8 @@ from buildd.trees import SnapshotTrees
 from sampan.layout import Layout
 from sampan.oci.platform import host_platform
 from sampan.resource.protocols import Steps
-from sampan.resource.storage import Differ, Images, Layers, Leases, Snapshots
+from sampan.resource.storage.images import Images, Leases
+from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 from sampan.store.database import Store
 
 SERVICE = "buildd"

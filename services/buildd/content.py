@@ -72,7 +72,7 @@ class Images(Protocol):
         platform: Platform | None = None,
         target: Descriptor | None = None,
     ) -> AsyncGenerator[PushProgress, None]:
-        """Upload an image to its registry; see ``sampan.resource.storage.Images``. Raises as ``fetch`` there."""
+        """Upload an image to its registry; see ``sampan.resource.storage.images.Images``. Raises as ``fetch`` there."""
 
 
 class Readable(Protocol):

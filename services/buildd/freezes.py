@@ -18,7 +18,8 @@ from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.resource.content import LastingLease
 from sampan.resource.snapshot import NewLayer
-from sampan.resource.storage import Differ, Layers, Leases
+from sampan.resource.storage.images import Leases
+from sampan.resource.storage.snapshots import Differ, Layers
 
 _PREFIX: Final = "build-freeze-"
 

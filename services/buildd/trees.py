@@ -17,7 +17,7 @@ from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.resource.image import Layer
 from sampan.resource.snapshot import TRANSIENT_LABEL, Mount, NewLayer
-from sampan.resource.storage import Layers, Snapshots
+from sampan.resource.storage.snapshots import Layers, Snapshots
 
 # On each snapshot of the builder's: what has it when the builder starts is left from the last one.
 LABEL: Final = "sampan.build"

@@ -196,7 +196,7 @@ class RuntimeBackend(Protocol):
 
 
 class ImagesAndRegistries(ImageLookup, Protocol):
-    """Images, and what registries say; parts of ``resource.storage.Images``."""
+    """Images, and what registries say; parts of ``resource.storage.images.Images``."""
 
     async def login(self, registry: str, credentials: Credentials) -> str:
         """Have a registry check credentials."""

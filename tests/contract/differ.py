@@ -19,7 +19,7 @@ from sampan.errors import (
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import ChangeKind, Mount
-from sampan.resource.storage import Differ
+from sampan.resource.storage.snapshots import Differ
 from tests.support.snapshotter import Kit, Parts, finished, names, shown, tar
 
 

@@ -16,7 +16,7 @@ from sampan.errors import ConflictError, DataLossError, NotFoundError, Unavailab
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import NewLayer
-from sampan.resource.storage import Differ
+from sampan.resource.storage.snapshots import Differ
 from snapshotter.drivers.whiteouts import OPAQUE_XATTR
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, finished, local, names, shown, tar

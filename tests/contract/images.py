@@ -1,4 +1,4 @@
-"""What ``resource.storage.Images`` promises of images and their names, whoever keeps it."""
+"""What ``resource.storage.images.Images`` promises of images and their names, whoever keeps it."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -11,7 +11,7 @@ from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.resource.image import ImageUse
-from sampan.resource.storage import Images
+from sampan.resource.storage.images import Images
 from sampan.resource.transfer import Fetched, FetchResolved, Pushed, PushResolved, PushStep
 
 

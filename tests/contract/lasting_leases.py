@@ -9,7 +9,7 @@ from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundErro
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.resource.content import LastingLease, RemovedLeases
-from sampan.resource.storage import Leases
+from sampan.resource.storage.images import Leases
 from tests.unit.imaged.parts import Parts
 
 OWNER = "buildd"

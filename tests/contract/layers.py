@@ -18,7 +18,7 @@ from sampan.errors import (
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.resource.storage import Layers
+from sampan.resource.storage.snapshots import Layers
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, finished, names, shown, tar, workers
 

@@ -13,7 +13,7 @@ from sampan.errors import (
     NotFoundError,
 )
 from sampan.resource.snapshot import Kind
-from sampan.resource.storage import Snapshots
+from sampan.resource.storage.snapshots import Snapshots
 from tests.support.snapshotter import Kit, Parts, names, shown, tar
 
 

@@ -170,7 +170,7 @@ class FakeBuildStorage:
 
 @dataclass
 class FakeLeases:
-    """Satisfies ``resource.storage.Leases``."""
+    """Satisfies ``resource.storage.images.Leases``."""
 
     storage: FakeBuildStorage
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 _SHARED = (
     "sampan/resource/protocols.py",
-    "sampan/resource/storage.py",
+    "sampan/resource/storage/images.py",
+    "sampan/resource/storage/snapshots.py",
     "sampan/check.py",
     "sampan/disk.py",
     "sampan/build/protocols.py",
@@ -22,8 +23,8 @@ _SHARED = (
 
 # What has no fake: tests work with the real one, and that is as quick.
 WITHOUT_FAKE = {
-    "sampan.resource.storage.Snapshots": "the driver `native` needs neither mounts nor a file system of its own",
-    "sampan.resource.storage.Differ": "likewise; what buildd's tests freeze are trees of protocol.Trees",
+    "sampan.resource.storage.snapshots.Snapshots": "the driver `native` needs neither mounts nor a file system",
+    "sampan.resource.storage.snapshots.Differ": "likewise; what buildd's tests freeze are trees of protocol.Trees",
 }
 # What has no suite, and why.
 WITHOUT_SUITE = {

@@ -20,7 +20,7 @@ from sampan.client.storage.snapshots import DifferClient, LayersClient, Snapshot
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import ApplyProgress, Mount
-from sampan.resource.storage import Differ, Layers, Snapshots
+from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.store.database import Store
 from sampan.sys.mounts import mount_options

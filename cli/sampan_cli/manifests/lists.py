@@ -32,7 +32,7 @@ KNOWN: Final = {
 
 
 class RemoteManifests(Protocol):
-    """What reads and writes manifests; ``resource.storage.Images`` says what each promises."""
+    """What reads and writes manifests; ``resource.storage.images.Images`` says what each promises."""
 
     async def manifest(
         self, reference: str, credentials: Credentials | None = None, *, insecure: bool = False

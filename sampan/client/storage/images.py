@@ -44,7 +44,7 @@ _LIST: Final = pb.DESCRIPTOR.services_by_name["Images"].methods_by_name["List"]
 
 
 class ImagesClient:
-    """Satisfies ``resource.storage.Images``."""
+    """Satisfies ``resource.storage.images.Images``."""
 
     def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float | None = None) -> None:
         """``deadline_s`` bounds calls that answer at once: lists, and what is needed of layers."""

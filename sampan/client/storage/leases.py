@@ -27,7 +27,7 @@ _RELEASE_S: Final = 5.0
 
 
 class LeasesClient:
-    """Satisfies ``resource.storage.Leases``."""
+    """Satisfies ``resource.storage.images.Leases``."""
 
     def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False) -> None:
         """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``."""
@@ -35,18 +35,18 @@ class LeasesClient:
         self._again = Repeating(channel, "imaged", waits=waits)
 
     async def put(self, lease: LastingLease) -> None:
-        """See ``resource.storage.Leases``."""
+        """See ``resource.storage.images.Leases``."""
         request = leases_pb2.PutLeaseRequest(lease=convert.LEASE.encode(lease))
         await self._again.do(PUT_LEASE, lambda: self._stub.Put(request))
 
     async def list(self, owner: str) -> Sequence[LastingLease]:
-        """See ``resource.storage.Leases``."""
+        """See ``resource.storage.images.Leases``."""
         with rpc_errors():
             answer = await whole(self._stub.List(leases_pb2.ListLeasesRequest(owner=owner)))
         return convert.LEASE.decode_all(answer.leases)
 
     async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
-        """See ``resource.storage.Leases``."""
+        """See ``resource.storage.images.Leases``."""
         with rpc_errors():
             return convert.removed_from_proto(await whole(self._stub.Remove(send(_removal(owner, ids)))))
 

@@ -31,14 +31,14 @@ _DAY_NS: Final = 24 * 60 * 60 * 10**9
 
 
 class StoredLayers(Protocol):
-    """The part of ``resource.storage.Layers`` that is needed."""
+    """The part of ``resource.storage.snapshots.Layers`` that is needed."""
 
     async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
         """Return what each snapshot takes."""
 
 
 class Roots(Protocol):
-    """The part of ``resource.storage.Images`` that is needed."""
+    """The part of ``resource.storage.images.Images`` that is needed."""
 
     async def roots(self) -> Sequence[Root]:
         """Return who needs which layers unpacked."""

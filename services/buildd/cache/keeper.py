@@ -11,7 +11,8 @@ from sampan.errors import SampanError
 from sampan.log import log
 from sampan.resource.content import LastingLease
 from sampan.resource.image import Layer
-from sampan.resource.storage import Layers, Leases
+from sampan.resource.storage.images import Leases
+from sampan.resource.storage.snapshots import Layers
 
 OWNER: Final = "buildd"
 _PREFIX: Final = "build-cache-"

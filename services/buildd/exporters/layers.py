@@ -62,7 +62,7 @@ class Wanted:
 
 
 class Packer(Protocol):
-    """Makes blobs of stored layers; see ``sampan.resource.storage.Differ``."""
+    """Makes blobs of stored layers; see ``sampan.resource.storage.snapshots.Differ``."""
 
     async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
         """Write a layer's blob to the content store, where ``lease`` keeps it. NotFoundError, DataLossError."""

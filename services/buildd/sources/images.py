@@ -35,7 +35,8 @@ from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.content import Blob
 from sampan.resource.image import ImageDetails, Layer
-from sampan.resource.storage import Images, Layers
+from sampan.resource.storage.images import Images
+from sampan.resource.storage.snapshots import Layers
 from sampan.resource.transfer import Fetched, FetchPhase, FetchResolved, FetchStep
 
 MODES: Final = ("default", "pull", "local")

@@ -18,7 +18,7 @@ from sampan.oci.descriptor import INDEXES, OCI_INDEX, OCI_MANIFEST, Descriptor
 from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.resource.storage import Images
+from sampan.resource.storage.images import Images
 
 SCHEME: Final = "oci-layout"
 

@@ -28,7 +28,8 @@ from buildd.sources.local import LocalSource
 from buildd.sources.uploads import UploadSource
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.platform import Platform
-from sampan.resource.storage import Images, Layers, Leases
+from sampan.resource.storage.images import Images, Leases
+from sampan.resource.storage.snapshots import Layers
 from sampan.sys.trees import remove_tree
 
 KNOWN: Final = (images.SCHEME, local.SCHEME, *http.SCHEMES, git.SCHEME, layouts.SCHEME)

@@ -22,7 +22,7 @@ _NEVER_NS: Final = (1 << 63) - 1
 
 
 class LastingLeases:
-    """Satisfies ``resource.storage.Leases``."""
+    """Satisfies ``resource.storage.images.Leases``."""
 
     def __init__(self, store: Store, content: ContentStore, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._store = store
@@ -30,7 +30,7 @@ class LastingLeases:
         self._now_ns = now_ns
 
     async def put(self, lease: LastingLease) -> None:
-        """See ``resource.storage.Leases``."""
+        """See ``resource.storage.images.Leases``."""
         if not lease.id or not lease.owner:
             raise InvalidArgumentError("a lasting lease needs a name and an owner")
         with storing("lease"):
@@ -39,11 +39,11 @@ class LastingLeases:
             await self._content.drop_unused(lambda _: dropped)
 
     async def list(self, owner: str) -> Sequence[LastingLease]:
-        """See ``resource.storage.Leases``."""
+        """See ``resource.storage.images.Leases``."""
         return await self._store.read(lambda db: _list(db, owner))
 
     async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
-        """See ``resource.storage.Leases``."""
+        """See ``resource.storage.images.Leases``."""
         asked = tuple(ids) if owner else ()
         stacks: list[tuple[Digest, ...]] = []
 

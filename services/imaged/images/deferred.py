@@ -40,11 +40,11 @@ class Completer:
         self._content = content
 
     async def forms(self, diff_ids: Sequence[Digest]) -> Sequence[Layer]:
-        """See ``resource.storage.Images``."""
+        """See ``resource.storage.images.Images``."""
         return tuple((await self._store.read(lambda db: image_store.layers_of(db, diff_ids))).values())
 
     async def complete(self, image: str, layers: Sequence[Layer], lease: str) -> None:
-        """See ``resource.storage.Images``."""
+        """See ``resource.storage.images.Images``."""
         before, _ = await self._store.read(lambda db: image_store.find(db, image))
         made = {layer.diff_id: layer.descriptor for layer in layers}
         if absent := [diff_id for diff_id in before.deferred if diff_id not in made]:

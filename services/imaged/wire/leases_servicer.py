@@ -8,7 +8,7 @@ import grpc
 from sampan.api.image.v1 import leases_pb2 as pb
 from sampan.api.image.v1 import leases_pb2_grpc as pb_grpc
 from sampan.client.convert import content as convert
-from sampan.resource.storage import Leases
+from sampan.resource.storage.images import Leases
 from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]

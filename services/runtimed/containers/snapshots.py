@@ -13,7 +13,7 @@ _LABEL: Final = "sampan.runtime.container"
 
 
 class Snapshotter(Protocol):
-    """What is asked of the snapshotter: a part of ``resource.storage.Snapshots``, which says what each promises."""
+    """The part of ``resource.storage.snapshots.Snapshots`` that is needed."""
 
     async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[SnapshotMount, ...]:
         """Make an active snapshot."""

@@ -16,7 +16,7 @@ from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.client.convert import snapshots as convert
 from sampan.client.convert.oci import DESCRIPTOR
 from sampan.oci.digest import Digest
-from sampan.resource.storage import Differ, Layers, Snapshots
+from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -19,7 +19,7 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.resource.content import LastingLease
 from sampan.resource.image import Layer
-from sampan.resource.storage import Layers
+from sampan.resource.storage.snapshots import Layers
 from sampan.store.database import Store
 from tests.fakes.build_storage import FakeBuildStorage
 from tests.fakes.buildd import FakeKeeper, layer

@@ -34,7 +34,8 @@ from sampan.oci.reference import parse_reference
 from sampan.resource.content import Blob
 from sampan.resource.image import Credentials, ImageDetails, Layer
 from sampan.resource.snapshot import ApplyProgress
-from sampan.resource.storage import Images, Layers
+from sampan.resource.storage.images import Images
+from sampan.resource.storage.snapshots import Layers
 from sampan.resource.transfer import Fetched, FetchPhase, FetchProgress, FetchResolved, FetchStep
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_stores import FakeConversation

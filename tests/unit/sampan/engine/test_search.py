@@ -8,7 +8,7 @@ import pytest
 from sampan.engine.transfer import search
 from sampan.errors import InvalidArgumentError
 from sampan.resource.image import Credentials, SearchResult
-from sampan.resource.storage import Images
+from sampan.resource.storage.images import Images
 
 FOUND = [
     SearchResult("debian", "", 5000, official=True, automated=False),
