@@ -4,6 +4,7 @@
 <run-root>/<service>/      what must not
 <run-root>/<service>.sock  gRPC
 <run-root>/imaged.blobs.sock  open files of blobs
+<run-root>/<service>.hand.sock  descriptors that are handed over to it
 <run-root>/<service>.json  who runs there: pid, socket, metrics address
 <run-root>/docker.sock     the Docker Engine API, and the gate for gRPC
 <run-root>/gate            gRPC comes in by the gate alone
@@ -61,6 +62,10 @@ class Layout:
     def socket(self, service: str) -> Path:
         """The service's gRPC socket."""
         return self.run_root / f"{service}.sock"
+
+    def desk(self, service: str) -> Path:
+        """The socket where the service takes descriptors, see ``sampan.handing``."""
+        return self.run_root / f"{service}.hand.sock"
 
     def state_file(self, service: str) -> Path:
         """Where the running service says who it is."""

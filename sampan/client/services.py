@@ -114,7 +114,8 @@ class Services:
     @cached_property
     def runtime(self) -> Runtime:
         """What runs."""
-        return Runtime(self.channels["runtimed"])
+        desk = self.layout.desk("runtimed") if self.layout.there is None else None
+        return Runtime(self.channels["runtimed"], desk)
 
     @cached_property
     def images(self) -> "Images":

@@ -17,7 +17,17 @@ from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
 from sampan.resource.network import Network, NetworkRequest
 from sampan.resource.stats import ContainerSample, ContainerStats, HostInfo, Top
-from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, LogBatch, LogQuery, Output
+from sampan.resource.streams import (
+    Accepted,
+    AttachOptions,
+    ExecStart,
+    Input,
+    LogBatch,
+    LogQuery,
+    OpenBody,
+    Outlet,
+    Output,
+)
 from sampan.resource.volume import Volume, VolumeRequest
 
 
@@ -177,13 +187,22 @@ class Steps(Protocol):
 class Archives(Protocol):
     """Files of containers. Paths are the container's own: links lead where they lead in there."""
 
+    @property
+    def takes_descriptors(self) -> bool:
+        """Whether ``OpenBody`` and ``Outlet`` can be had: they cannot by way of another host."""
+
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is; a link is not followed. NotFoundError: no such container, or no such path in it."""
 
-    def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
-        """Yield what a path is, and then its tar in pieces. Raises as ``stat``."""
+    def read(self, container: str, path: str, to: Outlet | None = None) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar in pieces. Raises as ``stat``.
 
-    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+        With ``to`` the tar goes where that leads, and nothing more is yielded.
+        """
+
+    async def write(
+        self, container: str, path: str, chunks: AsyncIterator[bytes] | OpenBody, *, keep_kinds: bool = False
+    ) -> None:
         """Unpack a tar into a directory that is there.
 
         ``keep_kinds``: refuse to put a file where a directory is, and the other way round.

@@ -1,7 +1,7 @@
 """What goes in and out of containers: standard streams, what is kept of them in logs, and paths of archives."""
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -17,6 +17,19 @@ class PathStat:
     mode: int  # st_mode
     modified_ns: int  # since 1970
     link_target: str = ""  # absolute, within the container
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBody:
+    """An archive on its way here in HTTP/1.1's chunks: the request's body, on the client's own socket."""
+
+    fd: int  # does not block; stays whose it is
+    begun: bytes = b""  # what has been received of it already
+
+
+# Where an archive is to go, in HTTP/1.1's chunks but for the last one: returns a client's own socket, once what is to
+# precede the archive has been sent. It does not block, and stays whose it is.
+Outlet = Callable[[], Awaitable[int]]
 
 
 class Stream(enum.Enum):

@@ -28,7 +28,7 @@ from sampan.resource.image import Credentials, RemoteImage
 from sampan.resource.listing import NO_FILTERS, Filters, Pruned, Selection
 from sampan.resource.network import Network, NetworkRequest
 from sampan.resource.stats import HostInfo, Top
-from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, Output
+from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, OpenBody, Outlet, Output
 from sampan.resource.transfer import PushProgress
 from sampan.resource.volume import Volume, VolumeRequest
 
@@ -78,13 +78,19 @@ class ContainerControl(ContainerLookup, Protocol):
 class FileBackend(Protocol):
     """What handlers ask for of containers' files; ``resource.protocols.Archives`` says what each promises."""
 
+    @property
+    def takes_descriptors(self) -> bool:
+        """Whether ``OpenBody`` and ``Outlet`` can be had."""
+
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is."""
 
-    def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
-        """Yield what a path is, and then its tar."""
+    def read(self, container: str, path: str, to: Outlet | None = None) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar, or have that sent ``to`` somewhere."""
 
-    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+    async def write(
+        self, container: str, path: str, chunks: AsyncIterator[bytes] | OpenBody, *, keep_kinds: bool = False
+    ) -> None:
         """Unpack a tar into a directory."""
 
 

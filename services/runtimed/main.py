@@ -84,6 +84,7 @@ from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.client.storage.snapshots import SnapshotsClient
 from sampan.docker.options.logs import DRIVERS
 from sampan.errors import InvalidArgumentError
+from sampan.handing.desk import Desk
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.service import harness
@@ -347,9 +348,13 @@ class Core:
             self.paths.data,
             lambda: {entry.id: entry.container.name for entry in self.memory},
         )
+        archives = Archives(self.memory, self.snapshots, self.paths, self.volumes.lender)
+        self.service.stack.push_async_callback(archives.close)
+        desk = Desk(self.service.layout.desk("runtimed"))
+        self.service.stack.push_async_callback(desk.close)
         for servicer in (
             ContainersServicer(local),
-            ArchivesServicer(Archives(self.memory, self.snapshots, self.paths, self.volumes.lender)),
+            ArchivesServicer(archives, desk),
             ExecsServicer(LocalExecs(self.memory, self.execs)),
             StepsServicer(self.steps),
             EventsServicer(LocalEvents(self.events, stopping)),

@@ -1,16 +1,20 @@
 """What ``resource.protocols.Archives`` promises, whoever keeps it."""
 
+import asyncio
 import io
+import socket
 import stat
 import tarfile
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 
 import pytest
 
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
+from sampan.handing.chunks import ChunkedReader
 from sampan.resource.container import PathStat
 from sampan.resource.protocols import Archives
+from sampan.resource.streams import OpenBody
 
 
 def tar(**files: bytes | None) -> bytes:
@@ -54,6 +58,25 @@ async def read_volume(archives: Archives, name: str) -> dict[str, bytes]:
         return {name: file.read() for name, file in members.items() if file is not None}
 
 
+@contextmanager
+def socket_of(data: bytes) -> Iterator[tuple[socket.socket, bytes]]:
+    """A socket on which ``data`` comes in chunks, and its beginning, which has been read already."""
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(some), some) for some in (data[:900], data[900:], b""))
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(sent))
+        ours.sendall(sent[500:])
+        yield theirs, sent[:500]
+
+
+def _all(body: socket.socket) -> bytes:
+    reader, whole = ChunkedReader(body.fileno()), bytearray()
+    while piece := reader.read(1 << 20):
+        whole += piece
+    return bytes(whole)
+
+
 class ArchivesContract:
     """Subclass with fixtures ``archives``, ``container``, one that has ``/tmp`` with nothing in it, and ``volume``."""
 
@@ -68,6 +91,39 @@ class ArchivesContract:
         assert (found.name, found.size_bytes, stat.S_ISREG(found.mode)) == ("top", 5000, True)
         assert members == {"top": b"1" * 5000}
         assert await archives.stat(container, "/tmp/top") == found
+
+    async def test_what_is_on_a_clients_socket_is_written_and_read(self, archives: Archives, container: str) -> None:
+        if not archives.takes_descriptors:
+            return
+        with socket_of(tar(d=None, **{"d/f": b"file" * 20_000})) as (body, begun):
+            await archives.write(container, "/tmp", OpenBody(body.fileno(), begun))
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        ours.setblocking(False)
+
+        async def outlet() -> int:
+            return theirs.fileno()
+
+        with ours, theirs:
+            reading = asyncio.create_task(asyncio.to_thread(_all, ours))
+            async with aclosing(archives.read(container, "/tmp/d", outlet)) as parts:
+                found = [part async for part in parts]
+            theirs.setblocking(True)
+            theirs.sendall(b"0\r\n\r\n")
+            data = await reading
+        assert [isinstance(part, PathStat) for part in found] == [True]
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            members = {each.name.rstrip("/"): archive.extractfile(each) for each in archive}
+            assert {name: file.read() if file else None for name, file in members.items()} == {
+                "d": None, "d/f": b"file" * 20_000,
+            }  # fmt: skip
+
+    async def test_a_socket_with_no_archive_is_refused(self, archives: Archives, container: str) -> None:
+        if not archives.takes_descriptors:
+            return
+        for path, error in (("/tmp", InvalidArgumentError), ("/tmp/nosuch", NotFoundError)):
+            with socket_of(b"no archive" * 100) as (body, begun), pytest.raises(error):
+                await archives.write(container, path, OpenBody(body.fileno(), begun))
 
     async def test_a_file_is_written_over(self, archives: Archives, container: str) -> None:
         for data in (b"one", b"other"):

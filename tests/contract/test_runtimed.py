@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from sampan.client.runtime.archives import ArchivesClient
 from sampan.client.runtime.events import EventsClient
 from sampan.client.runtime.execs import ExecsClient
 from sampan.errors import NotFoundError
+from sampan.handing.desk import Desk
 from sampan.resource.event import Event
 from sampan.resource.protocols import Archives, Events, Execs, Host
 from tests.contract.archives import ArchivesContract
@@ -62,6 +64,16 @@ class TestFakeArchives(ArchivesContract):
 
 
 class TestFakeArchivesOverGrpc(ArchivesContract):
+    @pytest.fixture
+    async def archives(self, tmp_path: Path) -> AsyncIterator[Archives]:
+        desk = Desk(tmp_path / "desk")
+        servicer = ArchivesServicer(fake_archives(), desk)
+        async with served(lambda server: add_ArchivesServicer_to_server(servicer, server)) as channel:
+            yield ArchivesClient(channel, tmp_path / "desk")
+        await desk.close()
+
+
+class TestFakeArchivesOfAnotherHost(ArchivesContract):
     @pytest.fixture
     async def archives(self) -> AsyncIterator[Archives]:
         servicer = ArchivesServicer(fake_archives())

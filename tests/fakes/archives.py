@@ -1,5 +1,6 @@
 """Files of containers, in memory: each container that somebody asks about has ``/tmp``."""
 
+import asyncio
 import io
 import posixpath
 import stat
@@ -8,7 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.handing.chunks import ChunkedReader, ChunkedWriter
 from sampan.resource.container import PathStat
+from sampan.resource.streams import OpenBody, Outlet
 
 DIRECTORY = None  # in place of a file's bytes
 
@@ -49,7 +52,11 @@ class FakeArchives:
     async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         await self._volume(name).write(name, "/", chunks)
 
-    async def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
+    @property
+    def takes_descriptors(self) -> bool:
+        return True
+
+    async def read(self, container: str, path: str, to: Outlet | None = None) -> AsyncGenerator[PathStat | bytes, None]:
         yield await self.stat(container, path)
         path, _ = self._look(container, path)
         packed = io.BytesIO()
@@ -60,13 +67,21 @@ class FakeArchives:
                     member.type = tarfile.DIRTYPE if data is DIRECTORY else tarfile.REGTYPE
                     member.mode, member.size = 0o755 if data is DIRECTORY else 0o644, len(data or b"")
                     archive.addfile(member, io.BytesIO(data or b""))
-        yield packed.getvalue()
+        if to is None:
+            yield packed.getvalue()
+            return
+        await asyncio.to_thread(_send, packed.getvalue(), ChunkedWriter(await to()))
 
-    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+    async def write(
+        self, container: str, path: str, chunks: AsyncIterator[bytes] | OpenBody, *, keep_kinds: bool = False
+    ) -> None:
         path, data = self._look(container, path)
         if data is not DIRECTORY:
             raise InvalidArgumentError("extraction point is not a directory")
-        sent = io.BytesIO(b"".join([chunk async for chunk in chunks]))
+        if isinstance(chunks, OpenBody):
+            sent = io.BytesIO(await asyncio.to_thread(_whole, ChunkedReader(chunks.fd, chunks.begun)))
+        else:
+            sent = io.BytesIO(b"".join([chunk async for chunk in chunks]))
         try:
             with tarfile.open(fileobj=sent) as archive:
                 members = {each.name: archive.extractfile(each) for each in archive}
@@ -79,3 +94,15 @@ class FakeArchives:
             if keep_kinds and target in tree and (tree[target] is DIRECTORY) != (content is DIRECTORY):
                 raise ConflictError(f'cannot overwrite "{target}" with what is of another kind')
             tree[target] = content
+
+
+def _whole(body: ChunkedReader) -> bytes:
+    whole = bytearray()
+    while piece := body.read(1 << 16):
+        whole += piece
+    return bytes(whole)
+
+
+def _send(whole: bytes, out: ChunkedWriter) -> None:
+    out.write(whole)
+    out.flush()

@@ -47,6 +47,7 @@ from sampan.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from sampan.handing.desk import Desk
 from sampan.layout import Layout
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
@@ -477,7 +478,9 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         runtimed = servers["runtimed"]
         containers_pb2_grpc.add_ContainersServicer_to_server(fake.runtime.containers, runtimed)
         execs_pb2_grpc.add_ExecsServicer_to_server(fake.runtime.execs, runtimed)
-        archives_pb2_grpc.add_ArchivesServicer_to_server(ArchivesServicer(fake.runtime.archives), runtimed)
+        desk = Desk(layout.desk("runtimed"))
+        stack.push_async_callback(desk.close)
+        archives_pb2_grpc.add_ArchivesServicer_to_server(ArchivesServicer(fake.runtime.archives, desk), runtimed)
         events_pb2_grpc.add_EventsServicer_to_server(EventsServicer(fake.runtime.events), runtimed)
         networks_pb2_grpc.add_NetworksServicer_to_server(NetworksServicer(fake.runtime.networks), runtimed)
         volumes_pb2_grpc.add_VolumesServicer_to_server(VolumesServicer(fake.runtime.volumes), runtimed)

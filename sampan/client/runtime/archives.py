@@ -1,6 +1,8 @@
 """Client of ``sampan.runtime.v1.Archives``."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -9,7 +11,10 @@ from sampan.api.runtime.v1 import archives_pb2 as pb
 from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesStub
 from sampan.client.calls import read, requests
 from sampan.client.convert.containers import PATH_STAT
+from sampan.errors import InvalidArgumentError
+from sampan.handing.desk import handed, new_name
 from sampan.resource.container import PathStat
+from sampan.resource.streams import OpenBody, Outlet
 from sampan.wire.channel import rpc_errors
 from sampan.wire.repeating import STAT, Repeating
 
@@ -20,24 +25,50 @@ if TYPE_CHECKING:
 class ArchivesClient:
     """Satisfies ``resource.protocols.Archives``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, desk: Path | None = None) -> None:
+        """``desk`` is the socket where the service takes descriptors; None: it is on another host."""
         self._stub: ArchivesAsyncStub = ArchivesStub(channel)
         self._again = Repeating(channel, "runtimed")
+        self._desk = desk
+
+    @property
+    def takes_descriptors(self) -> bool:
+        """Whether ``OpenBody`` and ``Outlet`` can be had."""
+        return self._desk is not None
 
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is."""
         request = pb.PathRequest(container=container, path=path)
         return PATH_STAT.decode(await self._again.ask(STAT, lambda: self._stub.Stat(request)))
 
-    def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
-        """Yield what a path is, and then its tar in pieces."""
-        return read(self._stub.Read(pb.PathRequest(container=container, path=path)), _part)
+    async def read(self, container: str, path: str, to: Outlet | None = None) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar in pieces, or have it sent ``to`` somewhere."""
+        name = new_name() if to is not None else ""
+        request = pb.PathRequest(container=container, path=path, handed=name)
+        async with AsyncExitStack() as stack:
+            async for part in await stack.enter_async_context(aclosing(read(self._stub.Read(request), _part))):
+                yield part
+                if to is not None and isinstance(part, PathStat):
+                    await stack.enter_async_context(handed(self._known_desk(), name, await to()))
 
-    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+    async def write(
+        self, container: str, path: str, chunks: AsyncIterator[bytes] | OpenBody, *, keep_kinds: bool = False
+    ) -> None:
         """Unpack a tar into a directory."""
         options = pb.WriteArchiveRequest.Options(container=container, path=path, keep_kinds=keep_kinds)
-        with rpc_errors():
-            await self._stub.Write(requests(pb.WriteArchiveRequest(options=options), chunks, _chunk))
+        if not isinstance(chunks, OpenBody):
+            with rpc_errors():
+                await self._stub.Write(requests(pb.WriteArchiveRequest(options=options), chunks, _chunk))
+            return
+        options.handed, options.begun = new_name(), chunks.begun
+        async with handed(self._known_desk(), options.handed, chunks.fd):
+            with rpc_errors():
+                await self._stub.Write(_alone(pb.WriteArchiveRequest(options=options)))
+
+    def _known_desk(self) -> Path:
+        if self._desk is None:
+            raise InvalidArgumentError("descriptors cannot be handed over to another host")
+        return self._desk
 
     def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield all that is in a volume as a tar, in pieces."""
@@ -48,6 +79,10 @@ class ArchivesClient:
         options = pb.WriteArchiveRequest.Options(volume=name)
         with rpc_errors():
             await self._stub.Write(requests(pb.WriteArchiveRequest(options=options), chunks, _chunk))
+
+
+async def _alone(request: pb.WriteArchiveRequest) -> AsyncIterator[pb.WriteArchiveRequest]:
+    yield request
 
 
 def _part(message: pb.ReadArchiveResponse) -> PathStat | bytes:

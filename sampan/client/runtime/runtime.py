@@ -8,6 +8,8 @@ import grpc
 from sampan.wire.channel import back
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Steps, Volumes
 
 # Each client, with the values and conversions that it needs, takes milliseconds to import, and a command line uses one
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 class Runtime:
     """The clients of one runtimed, each made when it is first asked for."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, desk: "Path | None" = None) -> None:
+        """``desk`` is the socket where it takes descriptors; None: it is on another host."""
         self._channel = channel
+        self._desk = desk
 
     @cached_property
     def containers(self) -> "Containers":
@@ -32,7 +36,7 @@ class Runtime:
         """Their files."""
         from sampan.client.runtime.archives import ArchivesClient
 
-        return ArchivesClient(self._channel)
+        return ArchivesClient(self._channel, self._desk)
 
     @cached_property
     def execs(self) -> "Execs":

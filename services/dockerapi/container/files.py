@@ -6,14 +6,16 @@ import stat
 from contextlib import aclosing
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, break_off, streamed
+from dockerapi.http.connection import Connection
 from dockerapi.http.routing import Route
 from sampan.docker.times import rfc3339_ns
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.resource.container import PathStat
+from sampan.resource.streams import OpenBody
 
 _STAT_HEADER: Final = "X-Docker-Container-Path-Stat"
 
@@ -62,8 +64,10 @@ async def get(call: Call) -> web.StreamResponse:
         await response.prepare(call.request)
         await response.write_eof()
         return response
+    connection = Connection.of(call.request)
+    direct = call.files.takes_descriptors and connection.is_plain and call.request.version >= HttpVersion11
     try:
-        async with aclosing(call.files.read(container, path)) as parts:
+        async with aclosing(call.files.read(container, path, connection.outlet if direct else None)) as parts:
             async for part in parts:
                 if isinstance(part, PathStat):
                     response.headers[_STAT_HEADER] = stat_header(part)
@@ -80,14 +84,23 @@ async def get(call: Call) -> web.StreamResponse:
 
 async def put(call: Call) -> web.StreamResponse:
     """PUT /containers/{id}/archive."""
+    container, path, keep_kinds = call.args["id"], _path(call), call.flag("noOverwriteDirNonDir")
+    response = web.Response(status=200)
+    connection = Connection.of(call.request)
+    if call.files.takes_descriptors:
+        with connection.lent() as lent:
+            if lent is not None:
+                await call.files.write(container, path, OpenBody(lent.fd, lent.begun), keep_kinds=keep_kinds)
+                lent.is_read = True
+                response.force_close()
+                return response
+    connection.speak_http()  # what came together with the head is a part of the body
     body = Body(call.request)
     try:
-        await call.files.write(
-            call.args["id"], _path(call), body.chunks(), keep_kinds=call.flag("noOverwriteDirNonDir")
-        )
+        await call.files.write(container, path, body.chunks(), keep_kinds=keep_kinds)
     finally:
         body.close()
-    return web.Response(status=200)
+    return response
 
 
 ROUTES: Final = (

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -33,6 +34,12 @@ _HIJACK: Final = re.compile(
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 _UPGRADE: Final = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
+# An archive that somebody else may read from the socket, see ``Connection.lent``; not one that is waited for or packed.
+_ARCHIVE: Final = re.compile(rb"PUT (?:http://[^/ ]+)?(?:/v[0-9.]+)?/containers/[^/ ]+/archive[? ]")
+_IN_CHUNKS: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_OTHERWISE: Final = re.compile(rb"\r\n(?:expect|content-encoding|content-length):", re.IGNORECASE)
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
@@ -47,6 +54,15 @@ class Entrance:
 
 # The socket that every engine has.
 OWN: Final = Entrance("docker.sock")
+
+
+@dataclass(slots=True)
+class Lent:
+    """A request's body that is read from the socket by somebody else, in HTTP's chunks."""
+
+    fd: int  # the socket
+    begun: bytes  # what has been received of it already
+    is_read: bool = False  # to its end; to be said by whoever has borrowed it
 
 
 class ApiServer(web.Server):
@@ -79,8 +95,8 @@ class Connection(RequestHandler):
     """
 
     __slots__ = (
-        "_body_left", "_early", "_gone", "_hangups", "_input_keeps_it", "_left", "_peer", "_watched_fd", "ended",
-        "entrance",
+        "_body_left", "_discards", "_early", "_gone", "_hangups", "_input_keeps_it", "_left", "_peer", "_watched_fd",
+        "ended", "entrance",
         "speaks_http2", "taken_over",
     )  # fmt: skip
 
@@ -107,6 +123,7 @@ class Connection(RequestHandler):
         self.speaks_http2 = False  # and has from the beginning
         self._early: bytearray | None = None  # input for whoever takes over; None: HTTP is spoken
         self._body_left = 0  # bytes of the request that belong to it and are still to come
+        self._discards = False  # the rest of a body that nobody wants
 
     @classmethod
     def of(cls, request: web.BaseRequest) -> "Connection":
@@ -185,8 +202,53 @@ class Connection(RequestHandler):
         transport.resume_reading()  # does nothing if it was not paused
         return transport, early
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the socket has nothing but what is said on it: not TLS."""
+        return self.transport is not None and self.transport.get_extra_info("ssl_object") is None
+
+    @contextmanager
+    def lent(self) -> Iterator[Lent | None]:
+        """Lend the body of a request to a process that reads it from the socket; None: it is read here, as any other.
+
+        The connection ends with the answer: what follows the body may have been read together with its end.
+        """
+        transport = self.transport
+        if self._early is None or transport is None or not self.is_plain:
+            self.speak_http()
+            yield None
+            return
+        transport.pause_reading()
+        body = Lent(transport.get_extra_info("socket").fileno(), bytes(self._early))
+        try:
+            yield body
+        finally:
+            self._early = None
+            if body.is_read:
+                super().data_received(_LAST_CHUNK)
+            else:  # nobody knows where a chunk begins; the client is to read its answer before the connection ends
+                self._discards = True
+            if not transport.is_closing():
+                transport.resume_reading()
+
+    async def outlet(self) -> int:
+        """Return the socket when all that was written here has been sent, for a process that goes on with the body.
+
+        Raises:
+            ConnectionResetError: the client is gone.
+        """
+        if self.transport is None:
+            raise ConnectionResetError("the client is gone")
+        self.transport.set_write_buffer_limits(0)
+        await self._drain_helper()
+        self.transport.set_write_buffer_limits()
+        fd: int = self.transport.get_extra_info("socket").fileno()
+        return fd
+
     def data_received(self, data: bytes) -> None:
         """Keep what follows a request that may take the connection over away from the parser, which would lose it."""
+        if self._discards:
+            return
         if self._early is not None:
             self._keep(data)
             return
@@ -197,7 +259,7 @@ class Connection(RequestHandler):
                 super().data_received(_UPGRADE)
                 self._keep(data)
                 return
-            self._body_left = _bytes_of_hijack(data)
+            self._body_left = _bytes_of_hijack(data) or _bytes_before_archive(data)
         if not self._body_left:
             super().data_received(data)
             return
@@ -228,6 +290,16 @@ class Connection(RequestHandler):
         if self._watched_fd >= 0:
             self._hangups.remove(self._watched_fd)
             self._watched_fd = -1
+
+
+def _bytes_before_archive(data: bytes) -> int:
+    """Return how long the head at the start of ``data`` is, if an archive in chunks follows it; else 0."""
+    if not _ARCHIVE.match(data):
+        return 0
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or not _IN_CHUNKS.search(data, 0, end + 2) or _OTHERWISE.search(data, 0, end + 2):
+        return 0
+    return end + 4
 
 
 def _bytes_of_hijack(data: bytes) -> int:

@@ -2,39 +2,31 @@
 
 import asyncio
 import json
+import os
 import posixpath
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from runtimed.archives.view import ArchiveJob, Bind
+from runtimed.archives.worker import Place, Worker, Workers
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.lifecycle.staging import image_views
 from runtimed.protocol import SnapshotMount, Snapshots
 from runtimed.volumes.lending import Lender
-from sampan import errors
 from sampan.docker.options.mounts import normal
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
+from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, PathStat, Status
 from sampan.resource.container_spec import MountType
+from sampan.resource.streams import OpenBody, Outlet
 
 _PIECE_BYTES: Final = 1 << 20
 _GIVEN: Final = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")  # the engine's own files, see ContainerPaths.files
 _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED})
-_KINDS: Final = {
-    kind.__name__: kind
-    for kind in (
-        errors.InvalidArgumentError,
-        errors.ConflictError,
-        errors.PermissionDeniedError,
-        errors.ResourceExhaustedError,
-        NotFoundError,
-    )
-}
 
 
 class Archives:
@@ -45,6 +37,16 @@ class Archives:
         self._snapshots = snapshots
         self._paths = paths
         self._lender = lender
+        self._workers = Workers()
+
+    async def close(self) -> None:
+        """End what workers are forked from; nothing is asked any more."""
+        await self._workers.close()
+
+    @property
+    def takes_descriptors(self) -> bool:
+        """It does."""
+        return True
 
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is; a link is not followed.
@@ -52,42 +54,51 @@ class Archives:
         Raises:
             NotFoundError: in Docker's words, no such container, or no such path in it.
         """
-        async with self._working(container, "stat", path) as process:
-            assert process.stdout is not None
-            answer = await process.stdout.read()
-            await _finish(process, container, path)
-        return PathStat(**json.loads(answer))
+        async with self._job(container, "stat", path) as job:
+            with _nothing() as nothing:
+                async with self._workers.working(job, nothing, nothing) as worker:
+                    return PathStat(**(await worker.answer(Place(container, path)))["stat"])
 
-    async def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
-        """Yield what a path is, and then its tar in pieces. Closing the iterator ends the work. Raises as ``stat``."""
-        async with self._working(container, "read", path) as process:
-            assert process.stdout is not None
-            if first := await process.stdout.readline():
+    async def read(self, container: str, path: str, to: Outlet | None = None) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar in pieces. Closing the iterator ends the work. Raises as ``stat``.
+
+        With ``to`` the tar goes where that leads, and nothing more is yielded.
+        """
+        async with (
+            self._job(container, "read", path) as job,
+            self._reading(replace(job, handed=to is not None)) as (worker, out, line),
+        ):
+            if first := await out.readline():
                 yield PathStat(**json.loads(first))
-            while piece := await process.stdout.read(_PIECE_BYTES):
+                if to is not None:
+                    socket.send_fds(line, [b"0"], [await to()])
+            while piece := await out.read(_PIECE_BYTES):
                 yield piece
-            await _finish(process, container, path)
+            await worker.answer(Place(container, path))
 
     async def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield all that is in a volume as a tar, in pieces. Closing the iterator ends the work."""
-        async with self._lender.lent(name) as place, self._worker(self._on_volume("read", place)) as process:
-            assert process.stdout is not None
-            await process.stdout.readline()  # what the root is
-            while piece := await process.stdout.read(_PIECE_BYTES):
+        async with (
+            self._lender.lent(name) as place,
+            self._reading(self._on_volume("read", place)) as (worker, out, _),
+        ):
+            await out.readline()  # what the root is
+            while piece := await out.read(_PIECE_BYTES):
                 yield piece
-            await _finish(process, name, "/", "volume")
+            await worker.answer(Place(name, "/", "volume"))
 
     async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Unpack an archive, plain or packed, into a volume. What is there in part stays if this fails."""
-        async with self._lender.lent(name) as place, self._worker(self._on_volume("write", place)) as process:
-            await _feed(process, chunks)
-            await _finish(process, name, "/", "volume")
+        async with self._lender.lent(name) as place:
+            await self._fed(self._on_volume("write", place), chunks, Place(name, "/", "volume"))
 
     def _on_volume(self, action: str, place: Path) -> ArchiveJob:
         where = (("", str(place), ("rbind",)),)
         return ArchiveJob(action, "/." if action == "read" else "/", root=str(self._paths.archives), root_mounts=where)
 
-    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+    async def write(
+        self, container: str, path: str, chunks: AsyncIterator[bytes] | OpenBody, *, keep_kinds: bool = False
+    ) -> None:
         """Unpack an archive, plain or packed, into the directory ``path``. What is there in part stays if this fails.
 
         Raises:
@@ -96,41 +107,56 @@ class Archives:
             ConflictError: with ``keep_kinds``, a file in the place of a directory or the other way round.
             PermissionDeniedError: a read-only file system.
         """
-        async with self._working(container, "write", path, keep_kinds=keep_kinds) as process:
-            await _feed(process, chunks)
-            await _finish(process, container, path)
+        async with self._job(container, "write", path) as job:
+            job = replace(job, keep_kinds=keep_kinds)
+            if not isinstance(chunks, OpenBody):
+                await self._fed(job, chunks, Place(container, path))
+                return
+            job = replace(job, handed=True, begun=chunks.begun)
+            with _nothing() as nothing:
+                async with self._workers.working(job, chunks.fd, nothing) as worker:
+                    await worker.answer(Place(container, path))
 
     @asynccontextmanager
-    async def _working(
-        self, container: str, action: str, path: str, *, keep_kinds: bool = False
-    ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Start a worker. A container that does not run is not started before the worker has left it."""
+    async def _reading(self, job: ArchiveJob) -> AsyncIterator[tuple[Worker, asyncio.StreamReader, socket.socket]]:
+        """Start a worker; give it, what it writes, and the socket at which it waits for a descriptor."""
+        with ExitStack() as stack:
+            (ours, stdout), (line, stdin) = _pair(stack), _pair(stack)
+            out, transport = await asyncio.open_connection(sock=ours, limit=_PIECE_BYTES)
+            stack.callback(transport.transport.abort)
+            async with self._workers.working(job, stdin.fileno(), stdout.fileno()) as worker:
+                stdin.close()
+                stdout.close()
+                yield worker, out, line
+
+    async def _fed(self, job: ArchiveJob, chunks: AsyncIterator[bytes], place: Place) -> None:
+        """Send an archive to a worker; when it has heard enough its answer says why."""
+        with ExitStack() as stack:
+            ours, stdin = _pair(stack)
+            _, sending = await asyncio.open_connection(sock=ours)
+            stack.callback(sending.transport.abort)
+            nothing = stack.enter_context(_nothing())
+            async with self._workers.working(job, stdin.fileno(), nothing) as worker:
+                stdin.close()
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    async for chunk in chunks:
+                        sending.write(chunk)
+                        await sending.drain()
+                    sending.write_eof()
+                await worker.answer(place)
+
+    @asynccontextmanager
+    async def _job(self, container: str, action: str, path: str) -> AsyncIterator[ArchiveJob]:
+        """Say what a worker is to do. A container that does not run is not started before the worker has left it."""
         entry = self._memory.find(container)
         if "\0" in path:
             raise InvalidArgumentError(f"the path {path!r} has a NUL byte in it")
         async with AsyncExitStack() as stack:
             if entry.status not in _ALIVE:
                 await stack.enter_async_context(entry.lock)
-            job = await self._job(entry, action, path, keep_kinds=keep_kinds)
-            yield await stack.enter_async_context(self._worker(job))
+            yield await self._make_job(entry, action, path)
 
-    @asynccontextmanager
-    async def _worker(self, job: ArchiveJob) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "runtimed.archives.archiver", job.to_json()),
-            stdin=asyncio.subprocess.PIPE if job.action == "write" else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_PIECE_BYTES,
-        )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(_ended(process))
-
-    async def _job(self, entry: Entry, action: str, path: str, *, keep_kinds: bool) -> ArchiveJob:
+    async def _make_job(self, entry: Entry, action: str, path: str) -> ArchiveJob:
         container = entry.container
         places = self._paths.container(entry.id)
         job = ArchiveJob(
@@ -138,7 +164,6 @@ class Archives:
             path,
             root=str(self._paths.archives),
             read_only=container.spec.security.read_only_root,
-            keep_kinds=keep_kinds,
         )
         if entry.status in _ALIVE:
             binds = tuple(Bind("", target, read_only=False) for target in _targets(container))
@@ -190,38 +215,15 @@ def _binds(container: Container, files: Path, images: Mapping[str, tuple[Snapsho
     return tuple((given | own).values())
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait for the end of a process; asyncio does not see it as long as there is output that nobody has read."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    for stream in (process.stdout, process.stderr):
-        while await stream.read(_PIECE_BYTES):
-            pass
-    await process.wait()
+def _pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return stack.enter_context(ours), stack.enter_context(theirs)
 
 
-async def _feed(process: asyncio.subprocess.Process, chunks: AsyncIterator[bytes]) -> None:
-    """Send an archive to the worker; when it has heard enough its answer says why."""
-    assert process.stdin is not None
-    with suppress(BrokenPipeError, ConnectionResetError):
-        async for chunk in chunks:
-            process.stdin.write(chunk)
-            await process.stdin.drain()
-    process.stdin.close()
-
-
-async def _finish(process: asyncio.subprocess.Process, name: str, path: str, of: str = "container") -> None:
-    """Wait for the worker's answer. Raises what it found."""
-    assert process.stderr is not None
-    lines = (await process.stderr.read()).strip().splitlines()
-    await process.wait()
+@contextmanager
+def _nothing() -> Iterator[int]:
+    fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        answer = json.loads(lines[-1] if lines else b"")
-    except ValueError:
-        raise UnavailableError(f"the process that works in {of} {name} died") from None
-    if not answer:
-        return
-    kind: type[SampanError] = _KINDS.get(answer["error"], SampanError)
-    if kind is NotFoundError:
-        raise NotFoundError(f"Could not find the file {path} in {of} {name}")
-    raise kind(answer["message"])
+        yield fd
+    finally:
+        os.close(fd)

@@ -26,16 +26,18 @@ _ZSTD_WINDOW_BYTES: Final = 128 << 20  # what `zstd -d` takes without being aske
 class Readable(Protocol):
     """Plain bytes."""
 
-    def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes, none at the end alone."""
+    def read(self, size: int, /) -> bytes | memoryview:
+        """Return up to ``size`` bytes, none at the end alone; they are good until the next call."""
 
 
-def plain_bytes(source: IO[bytes]) -> Readable:
+def plain_bytes(source: Readable) -> Readable:
     """Return a reader of the plain bytes of ``source``.
 
     Reading it raises InvalidArgumentError where the data is damaged: at the end, too, where a checksum may be.
     """
-    head = source.read(_MAGIC_BYTES)
+    head = b""
+    while len(head) < _MAGIC_BYTES and (piece := source.read(_MAGIC_BYTES - len(head))):
+        head += piece
     whole = _Joined(head, source)
     if head.startswith(b"\x1f\x8b"):
         return _Checked(
@@ -51,21 +53,28 @@ def plain_bytes(source: IO[bytes]) -> Readable:
 
         frames = _Frames(whole, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES))
         return _Checked(frames, "zstd", (zstandard.ZstdError, EOFError))
-    return whole
+    return _Plain(head, source)
 
 
-class _Joined:
+class _Plain:
     """What was read already, and then the rest."""
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = head
         self._rest = rest
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes | memoryview:
         if not self._head:
             return self._rest.read(size)
-        piece, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+        piece, self._head = self._head[:size], self._head[size:]
         return piece
+
+
+class _Joined(_Plain):
+    """The same as bytes, which decompressors keep."""
+
+    def read(self, size: int, /) -> bytes:
+        return bytes(super().read(size))
 
 
 class _Decompressor(Protocol):

@@ -7,6 +7,7 @@ Each file is opened once, without an effect (O_PATH), and then looked at and rea
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import Final
 
 from runtimed.archives.lookup import NODE, Found
@@ -14,8 +15,6 @@ from sampan.sys.beneath import of_kernel_file_system
 from sampan.sys.trees import Descent, Names
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
-
-_PIECE_BYTES: Final = 1 << 20
 
 _TYPES: Final = {
     stat.S_IFREG: EntryType.FILE,
@@ -32,8 +31,13 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 class Packer:
     """Writes one tree. Of the kernel's file systems only their root is written, an empty directory."""
 
-    def __init__(self, writer: TarWriter) -> None:
+    def __init__(self, writer: TarWriter, send_file: Callable[[int, int], None]) -> None:
+        """``send_file`` sends so many bytes of an open file where ``writer`` writes to, without their passing it.
+
+        Of a file that has been cut short meanwhile it sends zeros for the rest: the header has promised them.
+        """
         self._writer = writer
+        self._send_file = send_file
         self._linked: dict[tuple[int, int], bytes] = {}  # files with several names: the first one
         self._kernel: dict[int, bool] = {}  # by st_dev
 
@@ -109,12 +113,9 @@ class Packer:
         try:
             status = os.fstat(fd)
             self._writer.add(_entry(node, name, EntryType.FILE, status, b""))
-            left = status.st_size
-            while left:
-                # Cut short while being read: the header promised zeros.
-                piece = os.read(fd, min(left, _PIECE_BYTES)) or bytes(min(left, _PIECE_BYTES))
-                self._writer.data(piece)
-                left -= len(piece)
+            if status.st_size:
+                self._writer.passed_by(status.st_size)
+                self._send_file(fd, status.st_size)
         finally:
             os.close(fd)
 

@@ -11,6 +11,7 @@ host may lead elsewhere by now, where one container writes to what another has m
 Reference: mount_namespaces(7), setns(2), open_tree(2), move_mount(2); the latter two need Linux 5.2.
 """
 
+import base64
 import ctypes
 import json
 import os
@@ -55,17 +56,20 @@ class ArchiveJob:
     )
     keep_kinds: bool = False
     users: str = ""  # user namespace of a container that runs, by whose IDs its files are shown
+    handed: bool = False  # what is read or written travels in HTTP's chunks on a client's own socket
+    begun: bytes = b""  # of such an archive to be written: what was read of its chunks already
 
     def to_json(self) -> str:
         """Return the job as text."""
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self) | {"begun": base64.b64encode(self.begun).decode()})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Undo ``to_json``."""
         fields = json.loads(text)
         binds = tuple(Bind(**bind | {"mounts": _mounts(bind["mounts"])}) for bind in fields["binds"])
-        return cls(**fields | {"root_mounts": _mounts(fields["root_mounts"]), "binds": binds})
+        begun = base64.b64decode(fields["begun"])
+        return cls(**fields | {"root_mounts": _mounts(fields["root_mounts"]), "binds": binds, "begun": begun})
 
 
 def _mounts(written: Iterable[tuple[str, str, Iterable[str]]]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:

@@ -91,7 +91,7 @@ class TestArchives(ArchivesContract):
     @pytest.fixture
     def archives(self, runtimed: Runtimed) -> Archives:
         assert runtimed.channel is not None
-        return ArchivesClient(runtimed.channel)
+        return ArchivesClient(runtimed.channel, runtimed.run_root / "runtimed.hand.sock")
 
     @pytest.fixture
     async def container(self, runtimed: Runtimed) -> AsyncIterator[str]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sampan/api/runtime/v1/archives.proto\x12\x11sampan.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0bPathRequest\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06volume\x18\x03 \x01(\t\"}\n\x08PathStat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04mode\x18\x03 \x01(\r\x12,\n\x08modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blink_target\x18\x05 \x01(\t\"[\n\x13ReadArchiveResponse\x12+\n\x04stat\x18\x01 \x01(\x0b\x32\x1b.sampan.runtime.v1.PathStatH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xc1\x01\n\x13WriteArchiveRequest\x12\x41\n\x07options\x18\x01 \x01(\x0b\x32..sampan.runtime.v1.WriteArchiveRequest.OptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1aN\n\x07Options\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x12\n\nkeep_kinds\x18\x03 \x01(\x08\x12\x0e\n\x06volume\x18\x04 \x01(\tB\x06\n\x04part\"\x16\n\x14WriteArchiveResponse2\xfd\x01\n\x08\x41rchives\x12\x43\n\x04Stat\x12\x1e.sampan.runtime.v1.PathRequest\x1a\x1b.sampan.runtime.v1.PathStat\x12P\n\x04Read\x12\x1e.sampan.runtime.v1.PathRequest\x1a&.sampan.runtime.v1.ReadArchiveResponse0\x01\x12Z\n\x05Write\x12&.sampan.runtime.v1.WriteArchiveRequest\x1a\'.sampan.runtime.v1.WriteArchiveResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sampan/api/runtime/v1/archives.proto\x12\x11sampan.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x0bPathRequest\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06volume\x18\x03 \x01(\t\x12\x0e\n\x06handed\x18\x04 \x01(\t\"}\n\x08PathStat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04mode\x18\x03 \x01(\r\x12,\n\x08modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blink_target\x18\x05 \x01(\t\"[\n\x13ReadArchiveResponse\x12+\n\x04stat\x18\x01 \x01(\x0b\x32\x1b.sampan.runtime.v1.PathStatH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xe0\x01\n\x13WriteArchiveRequest\x12\x41\n\x07options\x18\x01 \x01(\x0b\x32..sampan.runtime.v1.WriteArchiveRequest.OptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1am\n\x07Options\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x12\n\nkeep_kinds\x18\x03 \x01(\x08\x12\x0e\n\x06volume\x18\x04 \x01(\t\x12\x0e\n\x06handed\x18\x05 \x01(\t\x12\r\n\x05\x62\x65gun\x18\x06 \x01(\x0c\x42\x06\n\x04part\"\x16\n\x14WriteArchiveResponse2\xfd\x01\n\x08\x41rchives\x12\x43\n\x04Stat\x12\x1e.sampan.runtime.v1.PathRequest\x1a\x1b.sampan.runtime.v1.PathStat\x12P\n\x04Read\x12\x1e.sampan.runtime.v1.PathRequest\x1a&.sampan.runtime.v1.ReadArchiveResponse0\x01\x12Z\n\x05Write\x12&.sampan.runtime.v1.WriteArchiveRequest\x1a\'.sampan.runtime.v1.WriteArchiveResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sampan.api.runtime.v1.archi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PATHREQUEST']._serialized_start=92
-  _globals['_PATHREQUEST']._serialized_end=154
-  _globals['_PATHSTAT']._serialized_start=156
-  _globals['_PATHSTAT']._serialized_end=281
-  _globals['_READARCHIVERESPONSE']._serialized_start=283
-  _globals['_READARCHIVERESPONSE']._serialized_end=374
-  _globals['_WRITEARCHIVEREQUEST']._serialized_start=377
-  _globals['_WRITEARCHIVEREQUEST']._serialized_end=570
-  _globals['_WRITEARCHIVEREQUEST_OPTIONS']._serialized_start=484
-  _globals['_WRITEARCHIVEREQUEST_OPTIONS']._serialized_end=562
-  _globals['_WRITEARCHIVERESPONSE']._serialized_start=572
-  _globals['_WRITEARCHIVERESPONSE']._serialized_end=594
-  _globals['_ARCHIVES']._serialized_start=597
-  _globals['_ARCHIVES']._serialized_end=850
+  _globals['_PATHREQUEST']._serialized_end=170
+  _globals['_PATHSTAT']._serialized_start=172
+  _globals['_PATHSTAT']._serialized_end=297
+  _globals['_READARCHIVERESPONSE']._serialized_start=299
+  _globals['_READARCHIVERESPONSE']._serialized_end=390
+  _globals['_WRITEARCHIVEREQUEST']._serialized_start=393
+  _globals['_WRITEARCHIVEREQUEST']._serialized_end=617
+  _globals['_WRITEARCHIVEREQUEST_OPTIONS']._serialized_start=500
+  _globals['_WRITEARCHIVEREQUEST_OPTIONS']._serialized_end=609
+  _globals['_WRITEARCHIVERESPONSE']._serialized_start=619
+  _globals['_WRITEARCHIVERESPONSE']._serialized_end=641
+  _globals['_ARCHIVES']._serialized_start=644
+  _globals['_ARCHIVES']._serialized_end=897
 # @@protoc_insertion_point(module_scope)

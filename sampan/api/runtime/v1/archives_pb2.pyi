@@ -24,21 +24,27 @@ class PathRequest(_message.Message):
     CONTAINER_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     VOLUME_FIELD_NUMBER: _builtins.int
+    HANDED_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     path: _builtins.str
     """"/a/." means what is in it"""
     volume: _builtins.str
     """Read alone"""
+    handed: _builtins.str
+    """Read alone: the tar goes, in HTTP/1.1's chunks but for the last one, to the descriptor that is handed over under this
+    name when the stat has come; see sampan/handing.
+    """
     def __init__(
         self,
         *,
         container: _builtins.str = ...,
         path: _builtins.str = ...,
         volume: _builtins.str = ...,
+        handed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "path", b"path", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "handed", b"handed", "path", b"path", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,11 +123,17 @@ class WriteArchiveRequest(_message.Message):
         PATH_FIELD_NUMBER: _builtins.int
         KEEP_KINDS_FIELD_NUMBER: _builtins.int
         VOLUME_FIELD_NUMBER: _builtins.int
+        HANDED_FIELD_NUMBER: _builtins.int
+        BEGUN_FIELD_NUMBER: _builtins.int
         container: _builtins.str
         path: _builtins.str
         keep_kinds: _builtins.bool
         """refuse to put a file where a directory is, and the other way round"""
         volume: _builtins.str
+        handed: _builtins.str
+        """No chunks follow: the archive comes, in HTTP/1.1's chunks, from the descriptor that is handed over under this name."""
+        begun: _builtins.bytes
+        """what was received of it already"""
         def __init__(
             self,
             *,
@@ -129,10 +141,12 @@ class WriteArchiveRequest(_message.Message):
             path: _builtins.str = ...,
             keep_kinds: _builtins.bool = ...,
             volume: _builtins.str = ...,
+            handed: _builtins.str = ...,
+            begun: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "keep_kinds", b"keep_kinds", "path", b"path", "volume", b"volume"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "container", b"container", "handed", b"handed", "keep_kinds", b"keep_kinds", "path", b"path", "volume", b"volume"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from runtimed.archives.packing import Packer
 from runtimed.archives.unpacking import Unpacker
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import ConflictError, InvalidArgumentError, SampanError
+from sampan.handing.chunks import PlainWriter
 from sampan.sys.trees import remove_tree
 from sampan.tar.entry import MAX_COPIED_NAME_BYTES, MAX_NAME_BYTES
 from sampan.tar.reader import TarReader
@@ -32,12 +34,15 @@ def top(tmp_path: Path) -> Iterator[Path]:
 
 
 def packed(top: Path, path: str, max_name_bytes: int = MAX_NAME_BYTES) -> tarfile.TarFile:
-    out = io.BytesIO()
-    writer = TarWriter(out.write, max_name_bytes)
-    with RootFs(top) as tree, look(tree, path) as found:
-        Packer(writer).pack(found, os.fsencode(found.status.name))
-    writer.close()
-    return tarfile.open(fileobj=io.BytesIO(out.getvalue()))
+    with tempfile.TemporaryFile() as file:
+        out = PlainWriter(file.fileno())
+        writer = TarWriter(out.write, max_name_bytes)
+        with RootFs(top) as tree, look(tree, path) as found:
+            Packer(writer, out.file).pack(found, os.fsencode(found.status.name))
+        writer.close()
+        out.flush()
+        file.seek(0)
+        return tarfile.open(fileobj=io.BytesIO(file.read()))
 
 
 def unpack(top: Path, *members: tuple[str, str, str], path: str = "/where", keep_kinds: bool = True) -> None:
