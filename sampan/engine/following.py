@@ -120,17 +120,20 @@ class LogPlace:
             batch = LogBatch(list(self._unseen(batch.entries)), batch.tty)
         if batch.entries:
             last = batch.entries[-1].time_ns
-            same = sum(one.time_ns == last for one in batch.entries)
+            same = sum(one.line_count for one in batch.entries if one.time_ns == last)
             self._seen = same + (self._seen if last == self._last_ns else 0)
             self._last_ns = last
         return batch
 
     def _unseen(self, entries: Iterable[LogEntry]) -> Iterable[LogEntry]:
         for entry in entries:
-            if self._again and entry.time_ns == self._last_ns:
-                self._again -= 1
-            else:
+            if not self._again or entry.time_ns != self._last_ns:
                 yield entry
+            elif self._again < (count := entry.line_count):
+                seen, self._again = self._again, 0
+                yield entry.after(seen)
+            else:
+                self._again -= count
 
 
 async def events(

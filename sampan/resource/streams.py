@@ -98,11 +98,20 @@ Output = Attached | Sequence[Frame] | Detached
 
 
 class LogEntry(NamedTuple):  # there may be millions: a frozen dataclass takes three times as long to make
-    """A line, or the piece of one that was written at once."""
+    """A line, or the piece of one that was written at once; several lines if that was asked for."""
 
     stream: Stream
     time_ns: int  # since 1970
     line: bytes  # with its newline, if it had one
+
+    @property
+    def line_count(self) -> int:
+        """How many lines it has."""
+        return self.line.count(b"\n") or 1
+
+    def after(self, lines: int) -> "LogEntry":
+        """Return it without its first ``lines``, which are fewer than it has."""
+        return self._replace(line=self.line.split(b"\n", lines)[lines])
 
 
 class LogBatch(NamedTuple):
@@ -122,6 +131,7 @@ class LogQuery:
     tail: int | None = None  # lines; None: all
     since_ns: int = 0
     until_ns: int = 0  # 0: no end
+    joined: bool = False  # lines that follow each other may be one entry where they have stream and time in common
 
     @property
     def all(self) -> bool:

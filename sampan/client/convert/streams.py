@@ -111,6 +111,7 @@ def query_to_proto(container: str, query: LogQuery) -> containers_pb2.LogsReques
         tail=query.tail,
         since=ns_to_timestamp(query.since_ns) if query.since_ns else None,
         until=ns_to_timestamp(query.until_ns) if query.until_ns else None,
+        joined=query.joined,
     )
 
 
@@ -123,6 +124,7 @@ def query_from_proto(request: containers_pb2.LogsRequest) -> LogQuery:
         tail=request.tail if request.HasField("tail") and request.tail >= 0 else None,
         since_ns=timestamp_ns(request.since),
         until_ns=timestamp_ns(request.until),
+        joined=request.joined,
     )
 
 

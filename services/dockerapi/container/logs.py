@@ -14,8 +14,25 @@ from sampan.engine.following import log_details
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.resource.streams import LogBatch, LogQuery, Stream
 
-# What a frame begins with, before its length.
-_HEADS: Final = {stream: bytes((stream.value, 0, 0, 0)) for stream in Stream}
+_KEPT_LENGTHS: Final = 1024
+
+
+class _Heads(dict[int, bytes]):
+    """What the frames of a stream begin with, by the length of what is in them: most lines of a log are of a few."""
+
+    def __init__(self, stream: Stream, more: int) -> None:
+        """The length in the head is greater by ``more``."""
+        self._begin, self._more = bytes((stream.value, 0, 0, 0)), more
+
+    def __missing__(self, length: int) -> bytes:
+        head = self._begin + (length + self._more).to_bytes(4, "big")
+        if length < _KEPT_LENGTHS:
+            self[length] = head
+        return head
+
+
+_WHOLE: Final = {stream: _Heads(stream, 1) for stream in Stream}  # of lines without their newline
+_PIECES: Final = {stream: _Heads(stream, 0) for stream in Stream}
 
 
 def _query(call: Call) -> LogQuery:
@@ -30,6 +47,7 @@ def _query(call: Call) -> LogQuery:
         tail=int(tail) if tail.isdecimal() else None,
         since_ns=parse_point(call.text("since"), "since"),
         until_ns=parse_point(call.text("until"), "until"),
+        joined=True,
     )
 
 
@@ -64,17 +82,17 @@ async def _begin(call: Call, *, tty: bool) -> web.StreamResponse:
 
 
 def _encode(message: LogBatch, prefix: bytes, *, tty: bool, timestamps: bool) -> bytes:
+    """Return entries as they are sent: each line in a frame of its own, unless the container has a terminal."""
     parts: list[bytes] = []
-    if not (prefix or tty or timestamps):  # the way of most: nothing is looked at twice
-        first, second, stdout = _HEADS[Stream.STDOUT], _HEADS[Stream.STDERR], Stream.STDOUT
-        for stream, _, line in message.entries:
-            parts += (first if stream is stdout else second, len(line).to_bytes(4, "big"), line)
-        return b"".join(parts)
-    for entry in message.entries:
-        line = prefix + entry.line
-        if timestamps:
-            line = f"{rfc3339_fixed(entry.time_ns)} ".encode() + line
-        parts.append(line if tty else hijack.framed(entry.stream.value, line))
+    for stream, time_ns, text in message.entries:
+        before = (f"{rfc3339_fixed(time_ns)} ".encode() if timestamps else b"") + prefix
+        lines, end = (text[:-1].split(b"\n"), b"\n") if text.endswith(b"\n") else ([text], b"")
+        if before:
+            lines = [before + line for line in lines]
+        if not tty:
+            heads = _WHOLE[stream] if end else _PIECES[stream]
+            lines = [heads[len(line)] + line for line in lines]
+        parts.append(end.join(lines) + end)
     return b"".join(parts)
 
 

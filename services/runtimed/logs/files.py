@@ -134,9 +134,11 @@ def _is(path: Path, identity: _Identity) -> bool:
 class LogFiles:
     """A log, as it is read. Its methods block, and are not for two threads at once."""
 
-    def __init__(self, path: Path, form: Format) -> None:
+    def __init__(self, path: Path, form: Format, *, joined: bool = False) -> None:
+        """``joined``: see ``LogQuery``."""
         self._path = path
         self._form = form
+        self._decode = form.join if joined else form.decode
         self._files: deque[_File] = deque()  # those that are opened, in order; the first one is read
         self._identity = _NO_FILE  # of the last one that was read to its end
         self._rest = b""
@@ -198,7 +200,7 @@ class LogFiles:
             file = self._files[0]
             if piece := file.read():
                 *lines, self._rest = (self._rest + piece).split(b"\n")
-                return self._form.decode(lines)
+                return self._decode(lines)
             if len(self._files) == 1:
                 self._open_after(file.identity)
                 # What was written before it was rotated may have come since.
@@ -206,7 +208,7 @@ class LogFiles:
                     if not piece:
                         return None
                     *lines, self._rest = (self._rest + piece).split(b"\n")
-                    return self._form.decode(lines)
+                    return self._decode(lines)
             self._identity = file.identity
             self._files.popleft().close()
             self._rest = b""

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby, repeat
 from typing import Final, Protocol
 
 from runtimed.logs.records import STAMP, STREAM, TAG, TEXT, WHOLE, Stretch
@@ -25,6 +26,12 @@ class Format(Protocol):
 
     def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
         """Return the entries of lines of the file, without their newlines; what is none is left out."""
+
+    def join(self, lines: Sequence[bytes]) -> list[LogEntry]:
+        """Return the same as ``decode``, but whole lines that have stream and time in common as one entry.
+
+        Output that comes fast is hundreds of such lines; nothing but finding that out is done for each of them.
+        """
 
     def ends_line(self, line: bytes) -> bool:
         """Say whether a line of the file, by its last bytes or all, is the end of a line of output."""
@@ -64,6 +71,10 @@ class Records:
                 continue
         return entries
 
+    def join(self, lines: Sequence[bytes]) -> list[LogEntry]:
+        """Put together what has one head."""
+        return _joined([line[:TEXT] for line in lines], lines, _joined_records, self.decode)
+
     def ends_line(self, line: bytes) -> bool:
         """Look at the tag."""
         return line[TAG : TAG + 1] == b"F"
@@ -75,6 +86,7 @@ _MIDDLE: Final = b'","stream":"stdout","time":"'
 _END_BYTES: Final = len(_MIDDLE) + len('2026-11-24T04:00:52.786240777Z"}')
 _PLAIN_STREAM: Final = slice(12 - _END_BYTES, 18 - _END_BYTES)
 _PLAIN_STAMP: Final = slice(-32, -3)
+_PLAIN_END: Final = re.compile(rb'","stream":"std(?:out|err)","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"\}')
 _LINE: Final = re.compile(
     rb'\{"log":"([^"\\]*+(?:\\.[^"\\]*+)*+)","stream":"(stdout|stderr)",(?:"attrs":\{.*\},)?"time":"([^"]{19,29})Z"\}'
 )
@@ -168,12 +180,63 @@ class JsonLines:
                 continue
         return entries
 
+    def join(self, lines: Sequence[bytes]) -> list[LogEntry]:
+        """Put together what has one end."""
+        return _joined([line[-_END_BYTES:] for line in lines], lines, _joined_objects, self.decode)
+
     def ends_line(self, line: bytes) -> bool:
         """Look at the end of the text."""
         text = line[: line.rfind(b'","stream":"std')]
         before = text[:-1]
         # Of an even number of backslashes before the n, each second one is the first one's.
         return text.endswith(b"n") and (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+
+
+def _joined(
+    keys: Sequence[bytes],
+    lines: Sequence[bytes],
+    join: Callable[[bytes, Sequence[bytes]], bytes],
+    decode: Callable[[Sequence[bytes]], list[LogEntry]],
+) -> list[LogEntry]:
+    """Return entries, one for lines next to each other that have a key in common and that ``join`` makes a text of."""
+    entries: list[LogEntry] = []
+    begin = end = 0
+    for key, same in groupby(keys):
+        first, end = end, end + len(list(same))
+        if end - first < 2 or not (text := join(key, lines[first:end])):
+            continue
+        if one := decode(lines[first : first + 1]):  # none if there is no such time
+            entries += decode(lines[begin:first])
+            entries.append(one[0]._replace(line=text))
+            begin = end
+    return entries + decode(lines[begin:end])
+
+
+def _joined_records(head: bytes, lines: Sequence[bytes]) -> bytes:
+    """Return the texts of records that begin alike, each a whole line; empty if they are not."""
+    texts = (b"\n" + b"\n".join(lines)).split(b"\n" + head)
+    whole = len(head) == TEXT and head[TAG] == WHOLE and head[STREAM] in _STREAMS and len(texts) == len(lines) + 1
+    return b"\n".join(texts[1:]) + b"\n" if whole else b""
+
+
+def _joined_objects(end: bytes, lines: Sequence[bytes]) -> bytes:
+    """Return the texts of objects that end alike, each a whole line; empty if not all of them are."""
+    if _PLAIN_END.fullmatch(end) is None:
+        return b""
+    if not all(map(bytes.startswith, lines, repeat(_BEGIN))):  # other objects
+        return b""
+    texts = [line[len(_BEGIN) : -_END_BYTES] for line in lines]
+    escaped = b"\n".join(texts)
+    text = escaped.replace(b"\\n\n", b"\n")
+    # Each but the last ends with a newline's escape, the last does as well, and there is no other.
+    if len(escaped) - len(text) == 2 * (len(lines) - 1) and text.find(b"\\") == len(text) - 2 and text.endswith(b"n"):
+        return text[:-2] + b"\n"
+    try:
+        text = _unquoted(b"".join(texts))
+    except ValueError:
+        return b""
+    whole = all(one.endswith(b"\\n") for one in texts) and text.count(b"\n") == len(lines)
+    return text if whole else b""
 
 
 def _unquoted(text: bytes) -> bytes:

@@ -28,7 +28,7 @@ async def read_log(
 
     With ``follow`` it goes on with what is written, until ``ended`` is set and everything before was yielded.
     """
-    log = LogFiles(path, form)
+    log = LogFiles(path, form, joined=query.joined)
     try:
         await settle()
         await asyncio.to_thread(log.open, query.tail)

@@ -79,6 +79,7 @@ def _query(options: LogsOptions, now_ns: int) -> "LogQuery":
         tail=None if tail is None or tail < 0 else tail,
         since_ns=parse_moment(options.since, now_ns) if options.since else 0,
         until_ns=parse_moment(options.until, now_ns) if options.until else 0,
+        joined=not (options.timestamps or options.details),
     )
 
 

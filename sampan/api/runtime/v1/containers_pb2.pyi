@@ -1279,12 +1279,15 @@ class LogsRequest(_message.Message):
     TAIL_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     stdout: _builtins.bool
     stderr: _builtins.bool
     follow: _builtins.bool
     tail: _builtins.int
     """lines; unset: all"""
+    joined: _builtins.bool
+    """lines that follow each other may be one entry where they have stream and time in common"""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1299,10 +1302,11 @@ class LogsRequest(_message.Message):
         tail: _builtins.int | None = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        joined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tail", b"_tail", "since", b"since", "tail", b"tail", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tail", b"_tail", "container", b"container", "follow", b"follow", "since", b"since", "stderr", b"stderr", "stdout", b"stdout", "tail", b"tail", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tail", b"_tail", "container", b"container", "follow", b"follow", "joined", b"joined", "since", b"since", "stderr", b"stderr", "stdout", b"stdout", "tail", b"tail", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tail: _TypeAlias = _typing.Literal["tail"]  # noqa: Y015
     _WhichOneofArgType__tail: _TypeAlias = _typing.Literal["_tail", b"_tail"]  # noqa: Y015
@@ -1330,7 +1334,7 @@ class LogsResponse(_message.Message):
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """with its newline, if it had one"""
+        """with its newline, if it had one; several where they may be joined"""
 
     def __init__(
         self,

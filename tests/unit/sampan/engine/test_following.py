@@ -59,6 +59,15 @@ def test_what_was_seen_is_left_out_even_if_it_comes_in_pieces() -> None:
     assert lines(place.new(answer(*log))) == []
 
 
+def test_lines_that_were_joined_are_told_once_however_they_are_joined() -> None:
+    place = LogPlace(LogQuery(joined=True))
+    place.new(answer((10, b"a\n"), (20, b"b\nc\n")))
+    assert (place.rest().since_ns, place.rest().joined) == (20, True)
+    assert lines(place.new(answer((20, b"b\nc\nd\ne\n"), (20, b"f\n")))) == [b"d\ne\n", b"f\n"]
+    place.rest()
+    assert lines(place.new(answer((20, b"b\n"), (20, b"c\nd\ne\nf\ng\n"), (20, b"h\n")))) == [b"g\n", b"h\n"]
+
+
 def test_the_last_lines_are_asked_for_once() -> None:
     place = LogPlace(LogQuery(tail=5, follow=True))
     assert place.rest().tail == 5
