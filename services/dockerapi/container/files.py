@@ -58,12 +58,11 @@ def _path(call: Call) -> str:
 async def get(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/archive, and HEAD, which tells what there is."""
     container, path = call.args["id"], _path(call)
-    response = streamed("application/x-tar")
     if call.request.method == "HEAD":
-        response.headers[_STAT_HEADER] = stat_header(await call.files.stat(container, path))
-        await response.prepare(call.request)
-        await response.write_eof()
-        return response
+        # Sent when all is over: what a client asks for next on this connection is then seen as that.
+        found = stat_header(await call.files.stat(container, path))
+        return web.Response(headers={_STAT_HEADER: found}, content_type="application/x-tar")
+    response = streamed("application/x-tar")
     connection = Connection.of(call.request)
     direct = call.files.takes_descriptors and connection.is_plain and call.request.version >= HttpVersion11
     try:

@@ -56,6 +56,19 @@ async def test_chunks_are_read_from_the_socket(api: Api, handed: list[str], firs
     assert len(handed) == 1
 
 
+async def test_an_archive_after_a_question_on_the_same_connection_is_read_from_the_socket(
+    api: Api, handed: list[str]
+) -> None:
+    for number in range(10):
+        async with api.raw() as (reader, writer):
+            writer.write(f"HEAD {ARCHIVE} HTTP/1.1\r\nHost: docker\r\n\r\n".encode())
+            assert (await read_head(reader))[0] == 200
+            writer.write(HEAD + in_chunks(tar(f=b"%d" % number)))
+            assert (await read_head(reader))[0] == 200
+        assert await content(api, "f") == b"%d" % number
+        assert len(handed) == number + 1
+
+
 async def test_a_head_in_pieces_or_a_length_is_read_here(api: Api, handed: list[str]) -> None:
     sent = HEAD + in_chunks(tar(f=b"1"))
     async with api.raw() as (reader, writer):
