@@ -14,6 +14,9 @@ from google.protobuf.message import Message
 # Most lists are one page, which costs hardly more than a unary answer; and nobody waits for a page.
 PAGE_BYTES: Final = 512 << 10
 
+# What precedes an item on the wire: field 1, of a length that is told.
+_FIRST: Final = 1 << 3 | 2
+
 M = TypeVar("M", bound=Message)
 Received = TypeVar("Received", bound=Message, covariant=True)
 T = TypeVar("T")
@@ -45,6 +48,30 @@ def pages(kind: type[M], field: str, items: Iterable[Any], **others: Any) -> Ite
         size += size_of(item)
     page.MergeFrom(kind(**others))
     yield page
+
+
+def items_of(page: bytes) -> list[bytes] | None:
+    """Return the messages in a page as they were sent; None if it holds more than its first field, or is none."""
+    items: list[bytes] = []
+    begin, end = 0, len(page)
+    try:
+        while begin < end:
+            if page[begin] != _FIRST:
+                return None
+            size, shift = 0, 0
+            while True:
+                begin += 1
+                byte = page[begin]
+                size |= (byte & 0x7F) << shift
+                if byte < 0x80:
+                    break
+                shift += 7
+            begin += 1
+            items.append(page[begin : begin + size])
+            begin += size
+    except IndexError:
+        return None
+    return items if begin == end else None
 
 
 def batches(items: Iterable[T], size: Callable[[T], int], limit: int = PAGE_BYTES) -> Iterator[list[T]]:

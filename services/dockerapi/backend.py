@@ -1,10 +1,11 @@
 """What the handlers work with: of the engine's sequences those that they ask for, and no more, room by room."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dockerapi.build.underway import Underway
+from dockerapi.container.rows import ContainerRows
 from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.metrics import ApiMetrics
@@ -372,3 +373,4 @@ class Backend:
     underway: Underway
     gate: GrpcGate
     shown_owner: str = ""  # whose containers lists and events are of, as ``Selection.owner`` says
+    rows: ContainerRows = field(default_factory=ContainerRows)

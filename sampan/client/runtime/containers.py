@@ -5,6 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import grpc
+from google.protobuf.message import Message
 
 from sampan import limits
 from sampan.api.runtime.v1 import containers_pb2 as pb
@@ -20,7 +21,7 @@ from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, S
 from sampan.resource.stats import ContainerSample, ContainerStats, Top
 from sampan.resource.streams import AttachOptions, Input, LogBatch, LogQuery, Output
 from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import whole
+from sampan.wire.pages import items_of, whole
 from sampan.wire.repeating import (
     GET_CONTAINER,
     LIST_CONTAINERS,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
 # Rows of lists that are kept as they were decoded, as runtimed keeps them as they were encoded.
 _KEPT_ROWS: Final = 2048
 _LARGEST_KEPT_BYTES: Final = 16 << 10
+_LIST: Final = "/sampan.runtime.v1.Containers/List"
 
 # In a message, frames cost a little.
 _MAX_SPEC_BYTES: Final = 2 * limits.RECORD_BYTES
@@ -51,7 +53,11 @@ class ContainersClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: ContainersAsyncStub = ContainersStub(channel)
         self._again = Repeating(channel, "runtimed")
-        self._rows: dict[str, tuple[bytes, ContainerDetails]] = {}  # by ID, the oldest first
+        # Pages as bytes: most of what is in them is known, and needs no message.
+        self._list: grpc.aio.UnaryStreamMultiCallable[Message, bytes] = channel.unary_stream(
+            _LIST, request_serializer=pb.ListContainersRequest.SerializeToString
+        )
+        self._rows: dict[bytes, ContainerDetails] = {}  # by their messages, what was not used for longest first
 
     async def create(self, spec: ContainerSpec) -> Created:
         """Make a container."""
@@ -85,24 +91,24 @@ class ContainersClient:
             size=size,
             owner=selection.owner,
         )
-        return self._again.read(LIST_CONTAINERS, lambda: read(self._stub.List(request), self._page))
+        return self._again.read(LIST_CONTAINERS, lambda: read(self._list(request), self._page))
 
-    def _page(self, page: pb.ListContainersResponse) -> Sequence[ContainerDetails]:
-        return tuple(map(self._row, page.containers))
+    def _page(self, page: bytes) -> Sequence[ContainerDetails]:
+        items = items_of(page)
+        if items is None:  # of a service that says more than is known here
+            return tuple(map(convert.CONTAINER.decode, pb.ListContainersResponse.FromString(page).containers))
+        return tuple(map(self._row, items))
 
-    def _row(self, message: pb.Container) -> ContainerDetails:
+    def _row(self, sent: bytes) -> ContainerDetails:
         """Decode a container; what has not changed since the last list is known, which is most of the work of one."""
-        sent = message.SerializeToString()
-        known = self._rows.get(message.id)
-        if known is not None and known[0] == sent:
-            return known[1]
-        decoded = convert.CONTAINER.decode(message)
+        known = self._rows.pop(sent, None)
+        if known is None:
+            known = convert.CONTAINER.decode(pb.Container.FromString(sent))
         if len(sent) <= _LARGEST_KEPT_BYTES:
-            self._rows.pop(message.id, None)
-            self._rows[message.id] = (sent, decoded)
+            self._rows[sent] = known
             if len(self._rows) > _KEPT_ROWS:
                 del self._rows[next(iter(self._rows))]
-        return decoded
+        return known
 
     async def start(self, container: str) -> None:
         """Start it."""

@@ -11,7 +11,7 @@ from dockerapi.container import create_body, host_config
 from dockerapi.container.execs import query_size
 from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.fields import Fields
-from dockerapi.http.listing import reply_list, rows_of
+from dockerapi.http.listing import Written, reply_list, rows_of
 from dockerapi.http.routing import Route
 from sampan.docker.container_view import inspect_json, summary_json
 from sampan.engine import following
@@ -45,8 +45,10 @@ async def listing(call: Call) -> web.StreamResponse:
     stored = await sizes(call.containers.layers) if size else None
     now = time.time()
 
-    def row(container: ContainerDetails) -> dict[str, object]:
-        return summary_json(container, call.version, now) | _root_size(container, stored)
+    def row(container: ContainerDetails) -> object:
+        if size:
+            return summary_json(container, call.version, now) | _root_size(container, stored)
+        return Written(call.backend.rows.row(container, call.version, now))
 
     return await reply_list(
         call.request, rows_of(call.containers.select_containers(selection, filters, size=size), row)

@@ -1,6 +1,5 @@
 """One request, as the handlers see it, and the forms that answers take."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from dockerapi.backend import (
 )
 from dockerapi.http import versions
 from dockerapi.http.decode import decode, shown, well_formed
+from dockerapi.http.encode import encode
 from dockerapi.http.fields import INT32, INT64
 from dockerapi.http.versions import Version
 from sampan.docker.booleans import query_bool
@@ -216,11 +216,6 @@ def parse_filters(text: str) -> Filters:
 def to_filters(filters: Filters) -> ServiceFilters:
     """Return filters as the services take them."""
     return {key: tuple(values) for key, values in filters.items()}
-
-
-def encode(value: Any) -> bytes:
-    """Return ``value`` as Go's encoder writes it: compact, UTF-8, with a line feed at the end."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape") + b"\n"
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

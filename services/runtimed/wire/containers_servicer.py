@@ -1,6 +1,8 @@
 """``sampan.runtime.v1.Containers``: decode, one call, encode."""
 
-from collections.abc import AsyncIterator
+import operator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # Rows that are kept as they were encoded: of most machines all, of containers out of the ordinary none.
 _KEPT_ROWS: Final = 2048
 _LARGEST_KEPT_BYTES: Final = 16 << 10
+_KEPT_PAGES: Final = 4  # of a list
 
 
 class ContainersServicer(containers_pb2_grpc.ContainersServicer):
@@ -30,6 +33,8 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
     def __init__(self, containers: Containers) -> None:
         self._containers = containers
         self._rows: dict[str, tuple[ContainerDetails, pb.Container]] = {}  # by ID, the oldest first
+        # Last lists: of those that run, and of all.
+        self._lists: deque[tuple[Sequence[ContainerDetails], Sequence[pb.ListContainersResponse]]] = deque(maxlen=2)
 
     async def Create(self, request: pb.CreateContainerRequest, context: Context) -> pb.CreateContainerResponse:
         """Make a container."""
@@ -46,8 +51,18 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         """Return those asked for."""
         selection = Selection(request.all, request.limit, request.latest, request.owner)
         found = await self._containers.list(selection, convert.filters_from_proto(request.filters), size=request.size)
-        for page in pages(pb.ListContainersResponse, "containers", map(self._row, found)):
+        for page in self._pages(found):
             yield page
+
+    def _pages(self, found: Sequence[ContainerDetails]) -> Sequence[pb.ListContainersResponse]:
+        """Encode a list; one of the same objects as one before it is the same messages."""
+        for listed in self._lists:
+            if len(listed[0]) == len(found) and all(map(operator.is_, listed[0], found)):
+                return listed[1]
+        made = tuple(pages(pb.ListContainersResponse, "containers", map(self._row, found)))
+        if len(made) <= _KEPT_PAGES and not any(one.size_rw_bytes is not None for one in found):
+            self._lists.appendleft((found, made))
+        return made
 
     def _row(self, container: ContainerDetails) -> pb.Container:
         """Encode a container; the same object has the same encoding, which is most of the work of a list."""

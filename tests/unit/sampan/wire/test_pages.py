@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 
 from sampan.api.image.v1 import images_pb2
-from sampan.wire.pages import PAGE_BYTES, batches, pages, whole
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.wire.pages import PAGE_BYTES, batches, items_of, pages, whole
 
 
 class Call:
@@ -53,3 +54,20 @@ def test_text_is_paged_like_messages() -> None:
 def test_batches_hold_everything_once() -> None:
     assert list(batches(["aa", "b", "ccc", "d"], len, 3)) == [["aa", "b"], ["ccc"], ["d"]]
     assert list(batches([], len, 3)) == []
+
+
+def containers(*sizes: int) -> list[containers_pb2.Container]:
+    return [containers_pb2.Container(id="x" * size) for size in sizes]
+
+
+def test_items_of_a_page_are_as_they_were_sent() -> None:
+    for sizes in ((), (0,), (1, 127, 128, 300, 70_000)):
+        (page,) = pages(containers_pb2.ListContainersResponse, "containers", containers(*sizes))
+        assert items_of(page.SerializeToString()) == [one.SerializeToString() for one in containers(*sizes)]
+
+
+def test_a_page_that_holds_anything_else_is_not_taken_apart() -> None:
+    (page,) = pages(containers_pb2.ListContainersResponse, "containers", containers(5))
+    sent = page.SerializeToString()
+    for other in (sent[:-1], sent + b"\x0a", sent + b"\x12\x00", sent + b"\x0a\x05", sent + b"\x0a\x80"):
+        assert items_of(other) is None
