@@ -34,7 +34,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(new())
         return names[-1]
 
-    monkeypatch.setattr("sampan.client.archives.new_name", noted)
+    monkeypatch.setattr("sampan.client.runtime.archives.new_name", noted)
     return names
 
 
