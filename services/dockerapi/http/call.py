@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from aiohttp import web
 
@@ -27,6 +27,7 @@ from dockerapi.http.versions import Version
 from sampan.docker.booleans import query_bool
 from sampan.engine.following import Followed
 from sampan.errors import InvalidArgumentError
+from sampan.json_types import JsonObject
 from sampan.log import log
 from sampan.resource.listing import Filters as ServiceFilters
 from sampan.version import VERSION
@@ -151,7 +152,7 @@ class Call:
         """Return the filters as the services take them."""
         return to_filters(self.filters())
 
-    async def body(self, *, required: bool = False) -> dict[str, Any]:
+    async def body(self, *, required: bool = False) -> JsonObject:
         """Return the JSON object in the body; an absent body is an empty object unless ``required``.
 
         Raises:
@@ -218,7 +219,7 @@ def to_filters(filters: Filters) -> ServiceFilters:
     return {key: tuple(values) for key, values in filters.items()}
 
 
-def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Answer with JSON."""
     return web.Response(body=encode(value), status=status, content_type="application/json", headers=headers)
 
@@ -278,12 +279,12 @@ class JsonStream:
         if not self._response.prepared:
             await self._response.prepare(self._request)
 
-    async def write(self, *values: Any) -> None:
+    async def write(self, *values: object) -> None:
         """Send values, each on a line of its own."""
         await self.begin()
         await self._response.write(self._encode(values))
 
-    async def end(self, *values: Any) -> web.StreamResponse:
+    async def end(self, *values: object) -> web.StreamResponse:
         """Finish, with last values, and return the response for aiohttp.
 
         They and the end go out in one piece: a client that has what it wants may leave before a second one.
@@ -292,5 +293,5 @@ class JsonStream:
         await self._response.write_eof(self._encode(values))
         return self._response
 
-    def _encode(self, values: Iterable[Any]) -> bytes:
+    def _encode(self, values: Iterable[object]) -> bytes:
         return b"".join(self._lead + encode(value)[:-1] + self._end for value in values)

@@ -1,9 +1,8 @@
 """JSON as clients of Docker get it."""
 
 import json
-from typing import Any
 
 
-def encode(value: Any) -> bytes:
+def encode(value: object) -> bytes:
     """Return ``value`` as Go's encoder writes it: compact, UTF-8, with a line feed at the end."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape") + b"\n"
