@@ -16,10 +16,19 @@ _NUMBERS = itertools.count(1)
 
 _LOG_CHARACTERS = 12_000
 
+_SLOW_S = 900  # what a test may take that is marked as slow
+
 # Where whoever runs the tests has an engine, a builder or a configuration of their own: no test may find it.
 for _name in list(os.environ):
     if _name.startswith(("DOCKER_", "BUILDX_", "BUILDKIT_", "SAMPAN_")) and not _name.startswith("SAMPAN_TEST_"):
         del os.environ[_name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that take some time by themselves more of it on a busy machine."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW_S))
 
 
 @pytest.hookimpl(wrapper=True)
