@@ -24,6 +24,7 @@ from tests.support.tools import eventually
 
 SERVICE = """
 import asyncio, sys
+from pathlib import Path
 from sampan.api.runtime.v1 import events_pb2, events_pb2_grpc
 from sampan.errors import NotFoundError
 from sampan.service.config import ServiceConfig
@@ -32,6 +33,7 @@ from sampan.service.harness import run
 class Events(events_pb2_grpc.EventsServicer):
     async def Publish(self, request, context):
         if request.event.action == "slow":
+            Path(sys.argv[sys.argv.index("--run-root") + 1], "begun").touch()
             await asyncio.sleep(0.5)
             return events_pb2.PublishResponse()
         if request.event.action == "bug":
@@ -150,7 +152,7 @@ async def test_calls_are_counted_by_code(daemon: Daemon) -> None:
 
 async def test_sigterm_lets_a_call_in_flight_finish(daemon: Daemon) -> None:
     call = asyncio.create_task(daemon.publish("slow"))
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(eventually, (daemon.root / "r/begun").exists, "the call has begun")
     daemon.process.send_signal(signal.SIGTERM)
     await call
     assert await daemon.process.wait() == 0

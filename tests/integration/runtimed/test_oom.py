@@ -15,6 +15,7 @@ from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import events_pb2, spec_pb2
 from sampan.sys.inotify import FileWatches
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
+from tests.support.tools import eventually
 
 pytestmark = [
     pytest.mark.root,
@@ -145,5 +146,5 @@ async def test_a_container_at_rest_costs_one_descriptor_until_it_ends(runtimed: 
     assert eventfds(runtimed) <= before + 3
     for container_id in ids:
         await runtimed.remove(container_id)
-    assert eventfds(runtimed) == before
+    await asyncio.to_thread(eventually, lambda: eventfds(runtimed) == before, "all of them are closed")
     assert await told(runtimed, ids[0]) == ["die"]  # the end of its cgroup is no kill
