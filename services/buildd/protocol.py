@@ -244,6 +244,9 @@ class Sources(Protocol):
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``Bridge.resolve_config``."""
 
+    async def git_objects(self, op: SourceOp, pinned: "Pinned", context: StepContext) -> "GitObjects":
+        """Return what signs a commit. Raises as ``pin``."""
+
 
 # Returns what a build may take for a source: the very same operation, if it is that. Raises PermissionDeniedError.
 Judge = Callable[[SourceOp, Platform | None], Awaitable[SourceOp]]
@@ -255,6 +258,15 @@ class Pinned:
 
     key: str  # equal keys, equal files; "" if only the files tell
     pin: str = ""  # what provenance names: a manifest's digest, a commit, a checksum
+
+
+@dataclass(frozen=True, slots=True)
+class GitObjects:
+    """Objects of a repository as git(1) hashes them, but for their headers."""
+
+    commit: bytes
+    tag: bytes = b""  # the annotated tag that a source names
+    tag_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from buildd.protocol import (
     Directory,
     FileStat,
     Form,
+    GitObjects,
     ImageQuery,
     Output,
     Pinned,
@@ -283,6 +284,9 @@ class FakeSources:
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         raise NotImplementedError
+
+    async def git_objects(self, op: SourceOp, pinned: Pinned, context: StepContext) -> GitObjects:
+        return GitObjects(f"commit {pinned.pin}".encode(), b"tag", "a" * 40)
 
 
 # What a step does: given its root's files, it returns what it changes.

@@ -45,6 +45,7 @@ from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
 
 _IMAGE = "docker-image://"
+_GIT = "git://"
 
 
 class BuildGateway:
@@ -274,7 +275,10 @@ async def looked_at(
         reference = query.op.identifier.removeprefix(_IMAGE)
         image = await config(ImageQuery(reference, query.platform, query.mode, query.step))
     async with run.step(query.step or f"[internal] load metadata for {query.op.identifier}") as context:
-        return SourceState(query.op, await sources.pin(query.op, query.platform, context), image)
+        pinned = await sources.pin(query.op, query.platform, context)
+        wanted = query.objects and query.op.identifier.startswith(_GIT)
+        objects = await sources.git_objects(query.op, pinned, context) if wanted else None
+        return SourceState(query.op, pinned, image, objects)
 
 
 async def _same(output: Output) -> Output:

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import Edge, HostAddress, Mount, NetMode, Node, SourceOp
-from buildd.protocol import FileStat, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
+from buildd.protocol import FileStat, GitObjects, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.provenance.predicate import BuildConfig
 from sampan.build.progress import BuildWarning, Update
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
@@ -180,6 +180,7 @@ class SourceQuery:
     step: str = ""  # what progress shows
     mode: str = "default"
     config: bool = True  # of an image
+    objects: bool = False  # of a repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class SourceState:
     op: SourceOp
     pinned: Pinned | None = None  # None: nobody has looked
     image: ResolvedImage | None = None
+    objects: GitObjects | None = None
 
 
 class Gateway(Protocol):

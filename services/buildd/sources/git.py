@@ -10,14 +10,14 @@ import re
 import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from buildd.files.root import Root
 from buildd.llb.ops import SourceOp
-from buildd.protocol import Directory, FileWorker, Output, Pinned, StepContext
+from buildd.protocol import Directory, FileWorker, GitObjects, Output, Pinned, StepContext
 from buildd.session.clients import Clients
 from buildd.session.protocol import SocketOwner
 from buildd.sources.attributes import check_attributes, flag
@@ -93,6 +93,24 @@ class GitSource:
             time_s = int((await git.run("show", "-s", "--format=%ct", "HEAD", "--", directory=tree)).strip() or 0)
             await asyncio.to_thread(_finish, tree, time_s, keep_git=wanted.keep_git)
             return await self._files.flatten(Directory(await asyncio.to_thread(_inside, tree, wanted.directory)))
+
+    async def objects(self, op: SourceOp, pinned: Pinned, context: StepContext) -> GitObjects:
+        """See ``Sources.git_objects``."""
+        wanted = parse(op)
+        async with self._git(op, wanted, context) as (git, place):
+            tree = place / "tree"
+            tree.mkdir(mode=0o755)
+            await _bring(git, tree, wanted, pinned.pin)
+            commit = await git.run("cat-file", "commit", pinned.pin, directory=tree)
+            found = GitObjects(commit.encode(errors="surrogateescape"))
+            if not wanted.ref or _COMMIT.fullmatch(wanted.ref):
+                return found
+            await git.run("fetch", "--no-tags", "--depth=1", "origin", wanted.ref, directory=tree)
+            head = (await git.run("rev-parse", "FETCH_HEAD", "FETCH_HEAD^{commit}", directory=tree)).split()
+            if head[0] == head[1] or head[1] != pinned.pin:  # no annotated tag, or another one by now
+                return found
+            tag = await git.run("cat-file", "tag", head[0], directory=tree)
+            return replace(found, tag=tag.encode(errors="surrogateescape"), tag_hash=head[0])
 
     @asynccontextmanager
     async def _git(self, op: SourceOp, wanted: Wanted, context: StepContext) -> AsyncIterator[tuple[Git, Path]]:
@@ -182,6 +200,14 @@ async def _find(git: Git, place: Path, wanted: Wanted) -> str:
 
 async def _check_out(git: Git, tree: Path, wanted: Wanted, commit: str) -> None:
     """Make ``tree`` a checkout of a commit, with as little history as the server lets one have."""
+    await _bring(git, tree, wanted, commit)
+    await git.run("checkout", "--quiet", "--detach", commit, "--", directory=tree)
+    if wanted.submodules and (tree / ".gitmodules").is_file():
+        await git.run("submodule", "update", "--init", "--recursive", "--depth=1", directory=tree)
+
+
+async def _bring(git: Git, tree: Path, wanted: Wanted, commit: str) -> None:
+    """Make ``tree`` a repository that has a commit."""
     await git.run("init", "--quiet", directory=tree, shown=False)
     await git.run("remote", "add", "--", "origin", wanted.remote, directory=tree, shown=False)
     ref = wanted.ref if wanted.ref and not _COMMIT.fullmatch(wanted.ref) else "HEAD"
@@ -191,14 +217,12 @@ async def _check_out(git: Git, tree: Path, wanted: Wanted, commit: str) -> None:
     for arguments in (("--depth=1", "origin", commit), ("--depth=1", "origin", ref), ("origin", *everything)):
         try:
             await git.run("fetch", "--no-tags", "--force", "--progress", *arguments, directory=tree)
-            await git.run("checkout", "--quiet", "--detach", commit, "--", directory=tree)
+            await git.run("cat-file", "-e", f"{commit}^{{commit}}", directory=tree, shown=False)
             break
         except RemoteError as error:
             failure = failure or error
     else:
         raise RemoteError(f"failed to fetch remote {without_user(wanted.remote)}: {failure}")
-    if wanted.submodules and (tree / ".gitmodules").is_file():
-        await git.run("submodule", "update", "--init", "--recursive", "--depth=1", directory=tree)
 
 
 def _finish(tree: Path, time_s: int, *, keep_git: bool) -> None:

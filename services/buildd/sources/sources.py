@@ -12,7 +12,7 @@ from buildd.cache.model import Shelf
 from buildd.content import Content
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
-from buildd.protocol import FileWorker, ImageQuery, Output, Pinned, ResolvedImage, StepContext
+from buildd.protocol import FileWorker, GitObjects, ImageQuery, Output, Pinned, ResolvedImage, StepContext
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from buildd.sources import git, http, images, layouts, local
@@ -91,6 +91,11 @@ class BuildSources:
 
     def _web(self, op: SourceOp) -> HttpSource | UploadSource:
         return self._uploads if self._uploads.serves(op) else self._http
+
+    async def git_objects(self, op: SourceOp, pinned: Pinned, context: StepContext) -> GitObjects:
+        """See ``protocol.Sources``."""
+        with self._meter.timed(Phase.RESOLVE):
+            return await self._git.objects(op, pinned, context)
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``protocol.Sources``."""

@@ -1,6 +1,7 @@
 """Commits of repositories, from a git daemon on this host."""
 
 import asyncio
+import hashlib
 import os
 import subprocess
 from collections.abc import AsyncIterator
@@ -127,6 +128,28 @@ async def test_branches_come_before_tags_and_tags_are_their_commits(world: World
         ]
     assert pins == [first, first, second, first]
     assert (await world.get(world.op("v1")))["a"][0] == b"1"
+
+
+async def test_objects_are_those_that_git_hashes(world: World) -> None:
+    commit = world.repository.commit(a="A")
+    world.repository.git("tag", "--annotate", "--message=t", "v1")
+    world.repository.git("tag", "light")
+    tag = world.repository.git("rev-parse", "v1")
+    for ref, annotated in (("v1", tag), ("light", ""), ("main", ""), ("", ""), (commit, "")):
+        async with FakeContext() as context:
+            pinned = await world.source.pin(world.op(ref), context)
+            found = await world.source.objects(world.op(ref), pinned, context)
+        assert hashed("commit", found.commit) == pinned.pin == commit
+        assert found.tag_hash == annotated
+        if annotated:
+            assert hashed("tag", found.tag) == annotated
+        else:
+            assert found.tag == b""
+    assert list(world.scratch.iterdir()) == []
+
+
+def hashed(kind: str, data: bytes) -> str:
+    return hashlib.sha1(f"{kind} {len(data)}\0".encode() + data).hexdigest()
 
 
 async def test_a_commit_that_is_no_ref_s_any_more(world: World) -> None:

@@ -28,7 +28,7 @@ from buildd.llb.ops import (
     SecretMount,
     SourceOp,
 )
-from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, StepError, Tree
+from buildd.protocol import GitObjects, ImageQuery, Output, Pinned, ResolvedImage, StepContext, StepError, Tree
 from buildd.session.protocol import SessionInfo
 from buildd.solver.build import Asker
 from sampan.build.request import PruneOptions
@@ -68,6 +68,9 @@ class LocalImages:
         return Tree((await self._services.images.get(pinned.key)).layers)
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
+        raise NotImplementedError
+
+    async def git_objects(self, op: SourceOp, pinned: Pinned, context: StepContext) -> GitObjects:
         raise NotImplementedError
 
 

@@ -238,8 +238,8 @@ def query_from_proto(request: gateway_pb.ResolveSourceMetaRequest) -> SourceQuer
     Raises:
         UnimplementedError: something that this builder does not tell.
     """
-    if request.Image.AttestationChain or request.Image.ResolveAttestations or request.Git.ReturnObject:
-        raise UnimplementedError("attestations and objects of sources are not told by this builder")
+    if request.Image.AttestationChain or request.Image.ResolveAttestations:
+        raise UnimplementedError("attestations of images are not told by this builder")
     if request.HTTP.HasField("ChecksumRequest"):
         raise UnimplementedError("checksums of downloads with a suffix are not told by this builder")
     return SourceQuery(
@@ -248,6 +248,7 @@ def query_from_proto(request: gateway_pb.ResolveSourceMetaRequest) -> SourceQuer
         request.LogName,
         request.ResolveMode or DEFAULT_MODE,
         config=not request.Image.NoConfig,
+        objects=request.Git.ReturnObject,
     )
 
 
@@ -265,6 +266,9 @@ def state_to_proto(state: SourceState) -> gateway_pb.ResolveSourceMetaResponse:
         message.Image.Digest = state.pinned.pin
     elif kind == "git":
         message.Git.Checksum = message.Git.CommitChecksum = state.pinned.pin
+        if (objects := state.objects) is not None:
+            message.Git.Checksum = objects.tag_hash or state.pinned.pin
+            message.Git.CommitObject, message.Git.TagObject = objects.commit, objects.tag
     elif kind in ("http", "https"):
         message.HTTP.Checksum = state.pinned.pin
     return message

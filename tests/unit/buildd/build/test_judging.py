@@ -6,7 +6,7 @@ import pytest
 from buildd.build.judging import PolicyDeniedError, SourceJudge
 from buildd.build.protocol import GatewayRequest, LocatedError, SourceQuery, SourceState
 from buildd.llb.ops import SourceOp
-from buildd.protocol import Pinned
+from buildd.protocol import GitObjects, Pinned
 from buildd.session.protocol import PolicyDecision
 from sampan.build.policy import Action, Rule, SourcePolicy
 from sampan.errors import InvalidArgumentError, PermissionDeniedError, SampanError
@@ -104,6 +104,31 @@ class Fastidious:
         if not state.op.identifier.startswith("docker-image://"):
             return ALLOW
         return SourceQuery(state.op, platform or HOST) if state.image is None else DENY
+
+
+class Suspicious:
+    """A client that allows what it has seen the signed objects of."""
+
+    def __init__(self) -> None:
+        self.seen: list[GitObjects] = []
+
+    async def check_policy(self, state: SourceState, platform: Platform | None) -> Answer:
+        if state.op.identifier.startswith("git://"):
+            if state.objects is None:
+                return SourceQuery(state.op, platform or HOST, objects=True)
+            self.seen.append(state.objects)
+            return DENY
+        return ALLOW
+
+
+async def test_a_client_may_see_the_objects_of_a_commit(building: Building) -> None:
+    building.dockerfile("FROM scratch\nADD https://example.com/r.git#v1 /\n")
+    building.sources.images["git://example.com/r.git#v1"] = building.bench.sources.images["docker-image://base"]
+    client = building.sessions.sessions["decides"] = Suspicious()
+    with pytest.raises(SampanError, match="not allowed by policy"):
+        await building.builds.solve(building.request(policy_session="decides"))
+    (seen,) = client.seen
+    assert (seen.tag, seen.tag_hash) == (b"tag", 40 * "a")
 
 
 async def test_the_sources_of_a_build_are_what_its_client_allows(building: Building) -> None:

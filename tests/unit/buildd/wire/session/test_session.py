@@ -10,7 +10,7 @@ import pytest
 
 from buildd.build.protocol import SourceQuery, SourceState
 from buildd.llb.ops import SourceOp
-from buildd.protocol import Pinned, ResolvedImage
+from buildd.protocol import GitObjects, Pinned, ResolvedImage
 from buildd.session.protocol import (
     Credentials,
     LocalFiles,
@@ -216,12 +216,25 @@ async def test_the_client_decides_on_sources_when_it_knows_enough(session: Sessi
     assert await session.check_policy(SourceState(image), None) == PolicyDecision(Action.CONVERT, update=other)
 
 
+async def test_the_client_may_want_to_see_what_signs_a_commit(session: Session, client: FakeSessionClient) -> None:
+    op = SourceOp("git://example.com/r.git#v1")
+    request: Any = {"Source": {"identifier": op.identifier}, "Git": {"ReturnObject": True}}
+    client.verdicts[op.identifier] = session_pb2.CheckPolicyResponse(request=request)
+    query = await session.check_policy(SourceState(op), None)
+    assert isinstance(query, SourceQuery)
+    assert query.objects
+    commit, tag = 40 * "c", 40 * "d"
+    await session.check_policy(SourceState(op, Pinned("", commit), None, GitObjects(b"commit", b"tag", tag)), None)
+    told = client.judged[-1].Source.Git
+    assert (told.Checksum, told.CommitChecksum) == (tag, commit)
+    assert (told.CommitObject, told.TagObject) == (b"commit", b"tag")
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
         ({}, RemoteError, "no decision in policy response"),
         ({"decision": {"action": 9}}, RemoteError, "unknown action 9"),
-        ({"request": {"Git": {"ReturnObject": True}}}, UnimplementedError, "objects of sources are not told"),
         ({"request": {"Image": {"AttestationChain": True}}}, UnimplementedError, "attestations"),
         ({"request": {"HTTP": {"ChecksumRequest": {"Algo": 1}}}}, UnimplementedError, "checksums of downloads"),
     ],
