@@ -86,7 +86,10 @@ async def build(service: Service[CriConfig]) -> None:
     records = ContainerStore(store, convert.container_bytes, convert.container_of)
     kept = SandboxStore(store, convert.pod_of)
     members = RuntimeMembers(engine.containers, records, host.places)
-    parts = Parts(kept, host, host.places, networks, members, handlers.names, time.time_ns, metrics.phase)
+    parts = Parts(
+        kept, host, host.places, networks, members, handlers.names, time.time_ns,
+        info.cgroup_driver or "cgroupfs", metrics.phase,
+    )  # fmt: skip
     sandboxes = Sandboxes(parts)
     containers = Containers(engine, records, sandboxes, members, handlers, time.time_ns)
     unread = {"sandbox": await kept.load(), "container": await records.load()}

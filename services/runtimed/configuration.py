@@ -18,6 +18,10 @@ class RuntimedConfig(ServiceConfig):
         "auto", 'OCI runtime for containers that ask for none; "auto": crun where it works, else runc'
     )
     runtimes: tuple[str, ...] = option((), "further OCI runtimes, name=path each: runsc=/usr/local/bin/runsc")
+    cgroup_driver: str = option(
+        "cgroupfs",
+        'who makes containers\' control groups: the OCI runtime ("cgroupfs"), or at its request the init ("systemd")',
+    )
     conmon_path: str = option("", "conmon to use; empty: the one on $PATH")
     init_path: str = option("", "init program for --init; empty: the one that is installed")
     cdi_spec_dirs: tuple[str, ...] = option(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.archives.archives import Archives
+from runtimed.cgroups.naming import CgroupNames, read_driver
 from runtimed.cgroups.oom import OomNotices
 from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
@@ -115,6 +116,7 @@ class Core:
         self.metrics = Metrics(service.metrics, self.statuses)
         self.metrics.watch_subscribers(self.events.subscribers)
         self.host = read_host()
+        self.cgroups = CgroupNames(layout.kernel_name, read_driver(config.cgroup_driver))
         self.remapping = config.remapping
         if self.remapping is not None and not self.host.is_at_least(5, 19):
             raise InvalidArgumentError(f"userns_remap: Linux {self.host.kernel} cannot map layers, 5.19 can")
@@ -122,7 +124,7 @@ class Core:
             self.host,
             scratch=self.paths.run,
             cache=self.paths.data / "runtimes.json",
-            cgroup_parent=layout.kernel_name,
+            cgroups=self.cgroups,
             preferred=config.runtime,
             configured=named_paths(config.runtimes),
         )
@@ -132,7 +134,7 @@ class Core:
                 service.state.note(f"runtime {found.name}", told)
         self.bundles = OciBundles(
             self.host,
-            cgroup_parent=layout.kernel_name,
+            cgroups=self.cgroups,
             runtimes=self.installed.names,
             cdi_spec_dirs=config.cdi_spec_dirs,
         )
@@ -242,7 +244,7 @@ class Core:
             self.metrics,
         )
         return Steps(
-            parts, self.paths, self._step_runtime, os.environ, layout.kernel_name, self.service.stopping, self.watches
+            parts, self.paths, self._step_runtime, os.environ, self.cgroups, self.service.stopping, self.watches
         )
 
     def _step_runtime(self) -> RuntimeCommand:
@@ -263,9 +265,7 @@ class Core:
         stack.push_async_callback(_end, recorder)
         writer = asyncio.create_task(self.events.write_behind(), name="event journal")
         stack.push_async_callback(_end, writer)
-        await Leftovers(
-            self.paths, self.mounter, self.orphans, self.service.set_aside, self.service.layout.kernel_name
-        ).clear()
+        await Leftovers(self.paths, self.mounter, self.orphans, self.service.set_aside, self.cgroups).clear()
         recovery = Recovery(
             self.memory, self.lifecycle, self.removal, self.runner, self.network, self.records, self.snapshots,
             self.mounter, self.background, self.paths, self.service.set_aside, self.orphans.end,
@@ -332,6 +332,7 @@ class Core:
             log_driver=self.service.config.log_driver,
             remapped=self.remapping is not None,
             live_restore=self.service.config.live_restore,
+            cgroup_driver=self.cgroups.driver.value,
         )
         networks = Networks(self.network, self.records)
         networks.default_options = parse_default_options(self.service.config.default_network_opts)

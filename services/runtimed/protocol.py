@@ -181,7 +181,11 @@ class Bundles(Protocol):
     """
 
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
-        """Return the cgroup that a container gets, such as ``/sampan/<id>``; absolute, at the root of each tree."""
+        """Return the cgroup that a container gets, such as ``/sampan/<id>``; absolute, at the root of each tree.
+
+        Raises:
+            InvalidArgumentError: it cannot be in the parent that is asked for.
+        """
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Validate all that can be at create; return warnings. InvalidArgumentError in Docker's words."""

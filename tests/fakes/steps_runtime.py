@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.cgroups.oom import OomNotices
 from runtimed.cgroups.orphans import Orphans
 from runtimed.conmon.conmon import RuntimeCommand
@@ -176,7 +177,9 @@ class StepsMachine:
             Metrics(self.registry, lambda: ()),
         )
         command = RuntimeCommand(runtime, directory / "unused")
-        self.steps = Steps(parts, self.paths, lambda: command, os.environ, "sampan", self.stopping, self.watches)
+        self.steps = Steps(
+            parts, self.paths, lambda: command, os.environ, CgroupNames("sampan"), self.stopping, self.watches
+        )
 
     def left(self) -> list[str]:
         """Return what is left of steps: nothing, when none runs."""

@@ -125,6 +125,17 @@ def _runtimes(result: Translation, value: Any) -> None:
         result.set("runtimed", "runtimes", paths)
 
 
+def _exec_options(result: Translation, value: Any) -> None:
+    for option in _texts(value):
+        name, _, driver = option.partition("=")
+        if name != "native.cgroupdriver":
+            result.without.append(f"exec-opts: {option}: the engine has nothing like it")
+        elif driver not in ("cgroupfs", "systemd"):
+            raise ValueError(driver)
+        elif driver == "systemd":
+            result.set("runtimed", "cgroup_driver", driver)
+
+
 def _shm_size(result: Translation, value: Any) -> None:
     parse_size(str(value))
     result.set("runtimed", "default_shm_size", str(value))
@@ -303,6 +314,7 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
     "dns-opts": _many("runtimed", "dns_opts"),
     "default-ulimits": _ulimits,
     "default-shm-size": _shm_size,
+    "exec-opts": _exec_options,
     "no-new-privileges": _one("runtimed", "no_new_privileges", bool),
     "ip": _one("runtimed", "host_ip", str),
     "default-address-pools": _pools,

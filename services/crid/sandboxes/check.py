@@ -13,6 +13,8 @@ _MAX_HOSTNAME: Final = 64  # __NEW_UTS_LEN
 _MAX_PORT: Final = 65535
 _MAX_RESOLV_CONF: Final = 4096
 _MAX_CGROUP: Final = 1024  # with room for the container's own below PATH_MAX
+_SYSTEMD: Final = "systemd"  # runtimed's word for its cgroup driver
+_SLICE: Final = ".slice"
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-_]*[A-Za-z0-9])?")
 
 # What belongs to a namespace, by the namespace.
@@ -23,7 +25,7 @@ _IPC_SYSCTLS: Final = re.compile(
 )
 
 
-def check_pod(config: PodConfig, handler: str, handlers: Collection[str]) -> None:
+def check_pod(config: PodConfig, handler: str, handlers: Collection[str], cgroup_driver: str = "cgroupfs") -> None:
     """Look at a pod that is asked for.
 
     Raises:
@@ -51,6 +53,11 @@ def check_pod(config: PodConfig, handler: str, handlers: Collection[str]) -> Non
     parent = config.linux.cgroup_parent
     if ".." in parent.split("/") or len(parent) > _MAX_CGROUP or any(sign in parent for sign in "\0\n"):
         raise InvalidArgumentError(f"linux.cgroup_parent is {parent[:_MAX_CGROUP]!r}: no control group")
+    if cgroup_driver == _SYSTEMD and parent and not parent.endswith(_SLICE):
+        raise InvalidArgumentError(
+            f"linux.cgroup_parent is {parent!r}: with the cgroup driver systemd a slice is expected; kubelet's"
+            " cgroupDriver has to be the same"
+        )
 
 
 def _check_namespaces(options: NamespaceOption) -> None:

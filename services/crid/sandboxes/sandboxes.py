@@ -89,6 +89,7 @@ class Parts:
     members: Members
     handlers: Collection[str]  # names of runtime handlers
     now_ns: Callable[[], int]
+    cgroup_driver: str = "cgroupfs"  # who makes control groups: runtimed's word
     phase: Callable[[str], AbstractContextManager[object]] = nullcontext  # what a part of making one is done in
 
 
@@ -149,7 +150,7 @@ class Sandboxes:
             AlreadyExistsError: another one has this name.
             UnavailableError: there is no network, as yet.
         """
-        check_pod(config, handler, self._parts.handlers)
+        check_pod(config, handler, self._parts.handlers, self._parts.cgroup_driver)
         sandbox = Sandbox(secrets.token_hex(32), config, encoded, self._parts.now_ns(), handler)
         async with self.locked(sandbox.name):
             for other in self._store.all():

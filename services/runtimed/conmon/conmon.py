@@ -31,6 +31,9 @@ CONTAINER_UMASK: Final = 0o022
 
 _RUNTIME_LOG: Final = "oci.log"  # in a bundle: what the runtime said to conmon's calls
 
+# What has a runtime ask systemd for the control group of what it makes, as the bundle names it.
+SYSTEMD_OPTION: Final = "--systemd-cgroup"
+
 # The runtime's debug output is of no use to anybody but would be parsed for messages.
 _LOG_LEVEL: Final = "error"
 
@@ -43,10 +46,13 @@ class RuntimeCommand:
     root: Path  # its state directory
     creates_by: tuple[str, ...] = ()  # the words before its path when it is to make a container
     hides_null: bool = False  # it is to see nothing of the host's /dev/null
+    asks_systemd: bool = False  # for the control groups of what it makes
 
     def arguments(self, log: Path) -> tuple[str, ...]:
         """The global options, for calls by conmon and by ourselves alike."""
-        return ("--root", str(self.root), "--log", str(log), "--log-format", "json")
+        # Not conmon's own option for it, which comes before the words that are between conmon and the runtime.
+        further = (SYSTEMD_OPTION,) if self.asks_systemd else ()
+        return ("--root", str(self.root), "--log", str(log), "--log-format", "json", *further)
 
 
 @dataclass(frozen=True, slots=True)

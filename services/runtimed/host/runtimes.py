@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from runtimed.conmon.conmon import CONTAINER_UMASK
+from runtimed.cgroups.naming import CgroupDriver, CgroupNames, is_scope, oci_path
+from runtimed.conmon.conmon import CONTAINER_UMASK, SYSTEMD_OPTION
 from runtimed.host.advisories import Version, parse_version, vulnerabilities
 from runtimed.host.facts import CgroupLayout, HostFacts
 from sampan.errors import InvalidArgumentError
@@ -39,7 +40,7 @@ PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "
 _TIMEOUT_S: Final = 30.0
 
 # Number of the trial as it is below: what another one found out is not remembered.
-_TRIAL: Final = 4
+_TRIAL: Final = 5
 
 # It refuses a version 2 tree with controllers beside version 1, and one without may have some at any time: the kernel
 # moves a controller there when its version 1 tree is unmounted.
@@ -121,7 +122,7 @@ def find_runtimes(
     *,
     scratch: Path,
     cache: Path,
-    cgroup_parent: str,
+    cgroups: CgroupNames,
     preferred: str = "auto",
     configured: Mapping[str, str] | None = None,
     places: Sequence[str] = PLACES,
@@ -137,14 +138,14 @@ def find_runtimes(
     """
     candidates = _candidates(configured or {}, places)
     known = _read_cache(cache)
-    keys = {path: _key(path, host) for _, path in candidates}
+    keys = {path: _key(path, host, cgroups.driver) for _, path in candidates}
 
     def look(candidate: tuple[str, str]) -> Runtime:
         name, path = candidate
         cached = known.get(keys[path])
         if cached is not None:
             return replace(cached, name=name, path=path, vulnerabilities=(), creates_by=tuple(cached.creates_by))
-        return _try(name, path, scratch, cgroup_parent, host)
+        return _try(name, path, scratch, cgroups, host)
 
     with ThreadPoolExecutor(max(1, len(candidates))) as threads:
         tried = tuple(threads.map(look, candidates))
@@ -228,7 +229,7 @@ def _ways(name: str, version: str, host: HostFacts) -> list[tuple[str, ...]]:
     return [(), *_apart(host)]
 
 
-def _try(name: str, path: str, scratch: Path, cgroup_parent: str, host: HostFacts) -> Runtime:
+def _try(name: str, path: str, scratch: Path, cgroups: CgroupNames, host: HostFacts) -> Runtime:
     version = ""
     try:
         version = _version(path)
@@ -236,7 +237,7 @@ def _try(name: str, path: str, scratch: Path, cgroup_parent: str, host: HostFact
             return Runtime(name, path, "", usable=False, reason=f"{path} cannot be executed")
         reasons = {}
         for way in _ways(name, version, host):
-            reasons[way] = _probe(way, path, scratch, cgroup_parent)
+            reasons[way] = _probe(way, path, scratch, cgroups)
             if not reasons[way]:
                 return Runtime(name, path, version, usable=True, creates_by=way)
         reason = reasons[()]
@@ -268,14 +269,17 @@ def _said(path: str) -> str:
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
-def _probe(way: Sequence[str], path: str, scratch: Path, cgroup_parent: str) -> str:
+def _probe(way: Sequence[str], path: str, scratch: Path, cgroups: CgroupNames) -> str:
     """Create a container and delete it again; return what was wrong, empty if nothing."""
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as name, _cgroup_removed(cgroup_parent, name):
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as name, _cgroup_removed(cgroups.engine, name):
         bundle = Path(name)
         (bundle / "rootfs/dev").mkdir(parents=True)  # crun makes devices in it, and does not make it
         container_id = bundle.name
-        (bundle / "config.json").write_text(json.dumps(_probe_config(path, f"/{cgroup_parent}/{container_id}")))
+        cgroup = cgroups.path(container_id)
+        (bundle / "config.json").write_text(json.dumps(_probe_config(path, oci_path(cgroup))))
         call = [path, "--root", str(bundle / "state")]
+        if is_scope(cgroup):
+            call.append(SYSTEMD_OPTION)
         pid_file = bundle / "pid"
         with (bundle / "errors").open("w+b") as errors:
             # The container's first process keeps what it inherits: a pipe would not end with the runtime.
@@ -354,7 +358,7 @@ def _last_line(message: str) -> str:
     return quoted.rstrip('"') if separator else lines[-1]
 
 
-def _key(path: str, host: HostFacts) -> str:
+def _key(path: str, host: HostFacts, driver: CgroupDriver) -> str:
     """Return a digest of everything that the answer depends on."""
     trees = [(str(tree.path), tree.version, sorted(tree.controllers)) for tree in host.trees]
     try:
@@ -362,7 +366,7 @@ def _key(path: str, host: HostFacts) -> str:
     except OSError:
         return f"missing {path}"
     made = (path, status.st_size, status.st_mtime_ns)
-    facts = (_TRIAL, made, host.kernel, host.capabilities, sorted(trees), _apart(host))
+    facts = (_TRIAL, made, host.kernel, host.capabilities, sorted(trees), _apart(host), driver.value)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from runtimed.cgroups.naming import is_scope
 from runtimed.conmon.conmon import Conmon, RuntimeCommand, Stdio
 from runtimed.conmon.running import AcceptedConnections, end_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
@@ -118,8 +119,11 @@ class Runner:
 
     def command(self, container: Container) -> RuntimeCommand:
         """Return how that runtime is called for the container's processes. Raises as ``runtime``."""
-        mapped = bool(container.spec.namespaces.uid_mappings)
-        return dataclasses.replace(self.runtime(container).command, hides_null=mapped)
+        return dataclasses.replace(
+            self.runtime(container).command,
+            hides_null=bool(container.spec.namespaces.uid_mappings),
+            asks_systemd=is_scope(container.cgroup_path),
+        )
 
     async def start(self, entry: Entry) -> Started:
         """Start the container, with the clients connected that wait for its streams.

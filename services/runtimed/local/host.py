@@ -55,6 +55,7 @@ class LocalHost:
         log_driver: str = "",
         remapped: bool = False,
         live_restore: bool = True,
+        cgroup_driver: str = "cgroupfs",
     ) -> None:
         """``labels`` are the engine's, ``log_driver`` that of containers that ask for none; both may be replaced.
 
@@ -63,6 +64,7 @@ class LocalHost:
         ``remapped``: containers have user namespaces unless they say otherwise.
         """
         self._remapped = remapped
+        self._cgroup_driver = cgroup_driver
         self.labels = tuple(labels)
         self.log_driver = log_driver
         self.live_restore = live_restore
@@ -99,7 +101,7 @@ class LocalHost:
             events=self._events.published,
             cdi_spec_dirs=self._cdi_spec_dirs,
             cdi_devices=devices.names,
-            cgroup_driver="cgroupfs",
+            cgroup_driver=self._cgroup_driver,
             labels=self.labels,
             log_driver=self.log_driver,
             stops_containers=not self.live_restore,

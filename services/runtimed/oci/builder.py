@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from runtimed.cgroups.naming import CgroupNames, is_scope, oci_path
 from runtimed.containers.check import check_spec
 from runtimed.containers.hostname import hostname_of
 from runtimed.host.facts import HostFacts
@@ -13,7 +14,7 @@ from runtimed.oci.devices.nodes import oci_devices
 from runtimed.oci.mounts import build_mounts, targets
 from runtimed.oci.namespaces import oci_mappings, oci_namespaces, oci_sysctls
 from runtimed.oci.process import build_exec, build_process, selinux_label
-from runtimed.oci.resources import oci_resources, slice_path
+from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import RootFs
 from runtimed.oci.security.capabilities import security_capabilities
 from runtimed.oci.security.seccomp import default_profile, own_profile
@@ -30,19 +31,17 @@ class OciBundles:
     """Satisfies ``protocol.Bundles``; holds nothing that changes."""
 
     def __init__(
-        self, host: HostFacts, *, cgroup_parent: str, runtimes: Collection[str], cdi_spec_dirs: Sequence[str] = ()
+        self, host: HostFacts, *, cgroups: CgroupNames, runtimes: Collection[str], cdi_spec_dirs: Sequence[str] = ()
     ) -> None:
-        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``check`` accepts the runtimes given."""
+        """``check`` accepts the runtimes given."""
         self._host = host
-        self._cgroup_parent = cgroup_parent
+        self._cgroups = cgroups
         self._runtimes = frozenset(runtimes)
         self._cdi_spec_dirs = tuple(cdi_spec_dirs)
 
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
-        """Return the cgroup that a container gets; absolute, at the root of each tree."""
-        parent = spec.resources.cgroup_parent or self._cgroup_parent
-        parent = (slice_path(parent) if spec.owner else parent).strip("/")
-        return f"/{parent}/{container_id}"
+        """Return the cgroup that a container gets; absolute, at the root of each tree. InvalidArgumentError."""
+        return self._cgroups.path(container_id, spec.resources.cgroup_parent, owned=bool(spec.owner))
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Validate what takes a look at the machine; return warnings. InvalidArgumentError in Docker's words."""
@@ -83,7 +82,7 @@ class OciBundles:
             "root": {"path": str(root), "readonly": spec.security.read_only_root},
             "process": process,
             "mounts": [mount.oci() for mount in mounts.mounts],
-            "annotations": dict(spec.annotations),
+            "annotations": {**spec.annotations, **self._own_annotations(container)},
             "linux": self._linux(container, options, joins, mounts.root_propagation),
         }
         if not spec.namespaces.uts:
@@ -91,6 +90,11 @@ class OciBundles:
         if spec.resources.device_requests:
             inject(config, spec.resources.device_requests, read_devices(self._cdi_spec_dirs))
         return config
+
+    def _own_annotations(self, container: Container) -> dict[str, str]:
+        path = container.cgroup_path or self.cgroup_path(container.id, container.spec)
+        # crun would put the processes and all limits into a group below the scope, where neither we nor systemd look.
+        return {"run.oci.systemd.subgroup": ""} if is_scope(path) else {}
 
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
         """Return the OCI ``process`` object for an exec; see ``protocol.Bundles``."""
@@ -111,7 +115,7 @@ class OciBundles:
         masked, readonly = _hidden_paths(security, options)
         nodes, rules = oci_devices(resources.devices, resources.device_cgroup_rules, privileged=security.privileged)
         linux: dict[str, object] = {
-            "cgroupsPath": container.cgroup_path or self.cgroup_path(container.id, spec),
+            "cgroupsPath": oci_path(container.cgroup_path or self.cgroup_path(container.id, spec)),
             "namespaces": oci_namespaces(container, joins, self._host.layout),
             "resources": oci_resources(resources, self._host, rules),
             "sysctl": oci_sysctls(spec),

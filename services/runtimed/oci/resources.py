@@ -38,23 +38,6 @@ def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict
     return out
 
 
-_SLICE: Final = ".slice"
-
-
-def slice_path(parent: str) -> str:
-    """Return the cgroup that a parent names, which may be a slice of systemd's.
-
-    ``a-b.slice`` is below ``a.slice``; ``-.slice`` is the root.
-    """
-    name = parent.removesuffix(_SLICE)
-    if name == parent or "/" in name:
-        return parent
-    if name == "-":
-        return "/"
-    words = name.split("-")
-    return "/".join(f"{'-'.join(words[: count + 1])}{_SLICE}" for count in range(len(words)))
-
-
 def _block_io(resources: Resources, host: HostFacts) -> dict[str, object]:
     """Raises StartError: a device is not there, Docker's words, or is no block device."""
     limits = host.limits

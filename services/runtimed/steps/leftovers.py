@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from runtimed.cgroups.naming import CgroupNames, is_of
 from runtimed.cgroups.orphans import Orphans
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.containers.paths import Paths
@@ -25,19 +26,18 @@ class Leftovers:
     """Clears them, when runtimed starts and before it serves."""
 
     def __init__(
-        self, paths: Paths, mounter: Mounter, orphans: Orphans, set_aside: SetAside, cgroup_parent: str
+        self, paths: Paths, mounter: Mounter, orphans: Orphans, set_aside: SetAside, cgroups: CgroupNames
     ) -> None:
-        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``)."""
         self._paths = paths
         self._mounter = mounter
         self._orphans = orphans
         self._set_aside = set_aside
-        self._cgroup_parent = cgroup_parent
+        self._cgroups = cgroups
 
     async def clear(self) -> None:
         """Kill, unmount and remove. What cannot be cleared is set aside."""
         # Also those whose bundle is gone with the run root, unless a request chose where they are.
-        await asyncio.to_thread(self._orphans.end, [f"/{self._cgroup_parent}/steps"])
+        await asyncio.to_thread(self._orphans.end, [self._cgroups.steps])
         for bundle in sorted(self._paths.steps.iterdir()):
             log.info("clearing a step that was not finished", step=bundle.name)
             with self._set_aside.guard(_KIND, bundle.name):
@@ -51,7 +51,7 @@ class Leftovers:
     def _clear_now(self, step: StepPaths) -> None:
         with contextlib.suppress(FileNotFoundError):
             cgroup = step.cgroup.read_text()
-            if cgroup.endswith(f"/{step.id}"):  # else it was not written to its end, and nothing is in it
+            if is_of(cgroup, step.id):  # else it was not written to its end, and nothing is in it
                 self._orphans.kill(cgroup)
         remove_bundle(step, self._mounter)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from runtimed.cgroups.naming import CgroupNames, is_scope
 from runtimed.cgroups.orphans import Orphans
 from runtimed.conmon.conmon import RuntimeCommand
 from runtimed.conmon.process import kill_at_work_on
@@ -83,16 +84,16 @@ class Steps:
         paths: Paths,
         choose_runtime: Callable[[], RuntimeCommand],
         environ: Mapping[str, str],
-        cgroup_parent: str,
+        cgroups: CgroupNames,
         stopping: asyncio.Event,
         watches: FileWatches,
     ) -> None:
-        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``choose_runtime`` raises if none works."""
+        """``choose_runtime`` raises if none works."""
         self._parts = parts
         self._paths = paths
         self._choose_runtime = choose_runtime
         self._environ = environ
-        self._cgroup_parent = cgroup_parent
+        self._cgroups = cgroups
         self._stopping = stopping
         self._watches = watches
         self._running: dict[str, _Step] = {}
@@ -101,7 +102,7 @@ class Steps:
         """See ``resource.protocols.Steps``."""
         host = self._host(spec)
         if host is None:
-            container = container_of(spec, self._cgroup_parent)
+            container = container_of(spec, self._cgroups)
             self._parts.bundles.check(container.spec)
             await self._parts.networking.check(container.spec)
         else:
@@ -111,7 +112,7 @@ class Steps:
             raise AlreadyExistsError(f"step {spec.id} runs already")
         if self._stopping.is_set():
             raise UnavailableError(_STOPPING)
-        runtime = self._choose_runtime()
+        runtime = replace(self._choose_runtime(), asks_systemd=is_scope(container.cgroup_path))
         step = _Step(spec, container, StepPaths(spec.id, self._paths), self._parts, host)
         self._running[spec.id] = step
         try:

@@ -103,7 +103,8 @@ class RuntimeProcess:
         before: tuple[str, ...] = ()
         if self._inside is None:
             before = self._runtime.creates_by
-            arguments = ("run", "--bundle", str(self._paths.bundle), "--pid-file", str(self._paths.pid), self._paths.id)
+            bundle, pid = str(self._paths.bundle), str(self._paths.pid)
+            arguments = ("run", "--bundle", bundle, "--pid-file", pid, self._paths.id)
         else:
             process, pid = str(self._paths.process), str(self._paths.pid)
             arguments = ("exec", "--process", process, "--pid-file", pid, self._inside.id)

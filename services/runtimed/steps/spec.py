@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from runtimed.cgroups.naming import CgroupNames
 from sampan.build.step import (
     DEFAULT_HOSTNAME,
     DirectorySource,
@@ -42,14 +43,14 @@ class Shown:
     is_directory: bool
 
 
-def container_of(spec: StepSpec, cgroup_parent: str) -> Container:
+def container_of(spec: StepSpec, cgroups: CgroupNames) -> Container:
     """Return a container, of which there is no record, that is isolated as the step is to be; without its mounts.
 
     Its cgroup is ``<engine>/steps/<id>``, or ``<parent>/<id>`` in a parent that the request names, where nothing else
-    would be left of it.
+    would be left of it; of systemd's a scope in a slice.
 
     Raises:
-        InvalidArgumentError: a bad mount or limit, or devices.
+        InvalidArgumentError: a bad mount, limit or cgroup parent, or devices.
     """
     if spec.cdi_devices:
         raise InvalidArgumentError(f"device {spec.cdi_devices[0]!r}: steps of builds get no CDI devices")
@@ -57,8 +58,8 @@ def container_of(spec: StepSpec, cgroup_parent: str) -> Container:
         raise InvalidArgumentError("a step needs the key of a snapshot for its root")
     _check_mounts(spec.mounts)
     check_limits(spec.resources)
-    parent = spec.resources.cgroup_parent.strip("/") or f"{cgroup_parent}/steps"
-    return Container(spec.id, _as_container(spec), datetime.now(UTC), cgroup_path=f"/{parent}/{spec.id}")
+    path = cgroups.of_step(spec.id, spec.resources.cgroup_parent)
+    return Container(spec.id, _as_container(spec), datetime.now(UTC), cgroup_path=path)
 
 
 def _as_container(spec: StepSpec) -> ContainerSpec:

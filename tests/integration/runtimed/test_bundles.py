@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.host.facts import CgroupLayout, cgroup_trees, read_host
 from runtimed.host.info import find_init
 from runtimed.oci.builder import OciBundles
@@ -68,7 +69,7 @@ class Host:
         self.files = directory / "files"
         self.files.mkdir()
         busybox_root(self.root)
-        self.bundles = OciBundles(HOST, cgroup_parent="sampan-test", runtimes=["runc"])
+        self.bundles = OciBundles(HOST, cgroups=CgroupNames("sampan-test"), runtimes=["runc"])
 
     def container(self, spec: ContainerSpec, mounts: tuple[MountPoint, ...] = ()) -> Container:
         return Container(uuid.uuid4().hex * 2, spec, datetime.now(UTC), mounts=mounts)

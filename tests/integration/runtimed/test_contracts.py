@@ -8,6 +8,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.host.facts import read_host
 from runtimed.lifecycle.idmapped import MappedMounts
@@ -76,7 +77,7 @@ class TestLinuxMounter(MounterContract):
 class TestOciBundles(BundlesContract):
     @pytest.fixture
     def bundles(self) -> OciBundles:
-        return OciBundles(read_host(), cgroup_parent="contract", runtimes=("runc",))
+        return OciBundles(read_host(), cgroups=CgroupNames("contract"), runtimes=("runc",))
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:

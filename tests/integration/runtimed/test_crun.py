@@ -35,10 +35,11 @@ exec "$@"
 _LOOK = """
 import json, sys
 from pathlib import Path
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.host.facts import read_host
 from runtimed.host.runtimes import find_runtimes
 scratch = Path(sys.argv[1])
-found = find_runtimes(read_host(), scratch=scratch, cache=scratch / "cache", cgroup_parent=sys.argv[2])
+found = find_runtimes(read_host(), scratch=scratch, cache=scratch / "cache", cgroups=CgroupNames(sys.argv[2]))
 print(json.dumps([found.default, *([one.name, one.usable, bool(one.creates_by)] for one in found.found)]))
 """
 

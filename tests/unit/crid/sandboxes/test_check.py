@@ -116,3 +116,14 @@ def test_sysctls_of_the_pod_s_namespaces_are_taken_and_the_host_s_are_not(name: 
 def test_other_sysctls_are_refused(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="sysctl"):
         check_sysctls({name: "1"}, OWN)
+
+
+@pytest.mark.parametrize("parent", ["", "kubepods-pod1.slice", "/kubepods.slice/kubepods-pod1.slice"])
+def test_systemd_takes_pods_in_slices(parent: str) -> None:
+    check_pod(below(parent), "", ("",), "systemd")
+
+
+def test_systemd_takes_no_pod_in_a_directory() -> None:
+    with pytest.raises(InvalidArgumentError, match="'/kubepods/pod1': with the cgroup driver systemd a slice"):
+        check_pod(below("/kubepods/pod1"), "", ("",), "systemd")
+    check_pod(below("/kubepods/pod1"), "", ("",), "cgroupfs")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.host import runtimes as module
 from runtimed.host.facts import CgroupTree
 from runtimed.host.info import Installed, security_options, warnings
@@ -33,7 +34,12 @@ def find(directory: Path, monkeypatch: pytest.MonkeyPatch, preferred: str = "aut
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
     monkeypatch.setattr(module, "PREFERRED", ("good", "bad"))
     return find_runtimes(
-        HOST, scratch=directory, cache=directory / "cache.json", cgroup_parent="none", preferred=preferred, places=()
+        HOST,
+        scratch=directory,
+        cache=directory / "cache.json",
+        cgroups=CgroupNames("none"),
+        preferred=preferred,
+        places=(),
     )
 
 
@@ -61,7 +67,7 @@ def test_of_several_the_newest_that_works_is_taken(tmp_path: Path, monkeypatch: 
         HOST,
         scratch=tmp_path,
         cache=tmp_path / "cache.json",
-        cgroup_parent="none",
+        cgroups=CgroupNames("none"),
         places=[str(place) for place in places[1:]],
     )
     assert [(one.path, one.version) for one in found.found] == [(f"{places[1]}/good", "1.10.0")]

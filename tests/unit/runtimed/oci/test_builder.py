@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runtimed.cgroups.naming import CgroupDriver, CgroupNames
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.mountinfo import MountInfo, read_mounts
 from runtimed.oci.mounts import build_mounts
@@ -29,7 +30,7 @@ from tests.unit.runtimed.bundle_values import HOST, RUN, container
 
 
 def config(tmp_path: Path, of: Container, joins: Joins = NO_JOINS, host: Any = HOST) -> dict[str, Any]:
-    bundles = OciBundles(host, cgroup_parent="sampan", runtimes=[])
+    bundles = OciBundles(host, cgroups=CgroupNames("sampan"), runtimes=[])
     return bundles.config(of, tmp_path, files=tmp_path, init_path="/usr/bin/tini-static", joins=joins)
 
 
@@ -43,6 +44,15 @@ def test_the_cgroup_is_below_the_engines_or_the_given_parent(tmp_path: Path) -> 
     assert config(tmp_path, container())["linux"]["cgroupsPath"] == "/sampan/" + "c" * 64
     own = ContainerSpec(process=RUN, resources=Resources(cgroup_parent="/mine/"))
     assert config(tmp_path, container(own))["linux"]["cgroupsPath"] == "/mine/" + "c" * 64
+
+
+def test_a_scope_of_systemd_s_is_named_by_its_parts_and_holds_the_processes_itself(tmp_path: Path) -> None:
+    bundles = OciBundles(HOST, cgroups=CgroupNames("sampan", CgroupDriver.SYSTEMD), runtimes=[])
+    asked = container(ContainerSpec(process=RUN, resources=Resources(cgroup_parent="a-b.slice")))
+    made = bundles.config(asked, tmp_path, files=tmp_path, init_path=None)
+    assert made["linux"]["cgroupsPath"] == f"a-b.slice:sampan:{'c' * 64}"  # type: ignore[index]
+    assert made["annotations"] == {"run.oci.systemd.subgroup": ""}
+    assert config(tmp_path, container())["annotations"] == {}
 
 
 def test_swap_is_twice_the_memory_unless_chosen(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from runtimed.containers.check import check_spec
 from runtimed.host.facts import CgroupLayout, Limits
-from runtimed.oci.resources import slice_path
 from runtimed.oci.security.capabilities import oci_capabilities, security_capabilities
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container_spec import (
@@ -28,20 +27,6 @@ UNIFIED = dataclasses.replace(HOST, layout=CgroupLayout.UNIFIED)
 
 def spec(**fields: Any) -> ContainerSpec:
     return dataclasses.replace(ContainerSpec(process=RUN, owner="cri"), **fields)
-
-
-@pytest.mark.parametrize(
-    ("parent", "path"),
-    [
-        ("kubepods-burstable-pod1.slice", "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice"),
-        ("kubepods.slice", "kubepods.slice"),
-        ("-.slice", "/"),
-        ("/kubepods/besteffort/pod1", "/kubepods/besteffort/pod1"),
-        ("/kubepods.slice/kubepods-pod1.slice", "/kubepods.slice/kubepods-pod1.slice"),
-    ],
-)
-def test_a_slice_is_below_those_that_its_name_begins_with(parent: str, path: str) -> None:
-    assert slice_path(parent) == path
 
 
 def test_only_an_owner_s_parent_is_a_slice(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.cgroups.orphans import Orphans
 from runtimed.containers.paths import Paths
 from runtimed.host.facts import CgroupTree
@@ -52,7 +53,7 @@ def leave(paths: Paths, cgroup: str | None) -> StepPaths:
 
 async def clear(paths: Paths, mounts: NotedMounts) -> list[str]:
     orphans, set_aside = NotedOrphans(), SetAside()
-    await Leftovers(paths, mounts, orphans, set_aside, "sampan").clear()
+    await Leftovers(paths, mounts, orphans, set_aside, CgroupNames("sampan")).clear()
     return orphans.asked
 
 

@@ -195,6 +195,22 @@ def test_what_is_said_of_ipv6_counts_with_ipv6_alone() -> None:
     assert "fixed_cidr_v6" not in result.files["runtimed"]
 
 
+@pytest.mark.parametrize(
+    ("options", "driver"),
+    [([], "cgroupfs"), (["native.cgroupdriver=cgroupfs"], "cgroupfs"), (["native.cgroupdriver=systemd"], "systemd")],
+)
+def test_the_cgroup_driver_is_an_option_of_exec(tmp_path: Path, options: list[str], driver: str) -> None:
+    result = translate({"exec-opts": options})
+    text = result.texts().get("runtimed", "")
+    assert load(tmp_path, "runtimed", text).cgroup_driver == driver
+    assert result.without == []
+
+
+def test_other_options_of_exec_are_named() -> None:
+    (line,) = translate({"exec-opts": ["isolation=process"]}).without
+    assert line == "exec-opts: isolation=process: the engine has nothing like it"
+
+
 def test_a_port_that_was_open_is_told_about() -> None:
     (note,) = translate({"hosts": ["tcp://0.0.0.0:2375", "tcp://127.0.0.1:2375"]}).notes
     assert "tcp://0.0.0.0:2375 lets everybody in" in note
@@ -202,7 +218,8 @@ def test_a_port_that_was_open_is_told_about() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("dns", "9.9.9.9"), ("log-opts", {"max-file": 3}), ("hosts", [1]), ("default-ulimits", {"nofile": 1}),
+    [("exec-opts", "x"), ("exec-opts", ["native.cgroupdriver=runit"]),
+     ("dns", "9.9.9.9"), ("log-opts", {"max-file": 3}), ("hosts", [1]), ("default-ulimits", {"nofile": 1}),
      ("debug", "yes"), ("default-address-pools", [{}]), ("insecure-registries", ["a/b"]),
      ("max-concurrent-downloads", "3"),
      ("mtu", "1400"), ("icc", "no"), ("default-network-opts", {"bridge": {"a": 1}}), ("labels", "a=b"), ("init", 1),
