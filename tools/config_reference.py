@@ -120,6 +120,10 @@ refused; `audit_on_failure = "continue"` lets them pass, and `sampan status` tel
 command does is in it too: with an audit log it reaches the services by way of dockerapi alone. Only root can still ask
 them at their own sockets, which is on no record.
 
+`authorization_plugins = ["door"]` has plugins of Docker's protocol asked about each request and its answer. What comes
+by gRPC, from `sampan` and from buildx, they are asked about call by call: `POST /grpc/<package>.<Service>/<Method>`,
+without a body and without its answer. With plugins, too, the services are reached by way of dockerapi alone.
+
 """
 
 _WHAT = {

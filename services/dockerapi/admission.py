@@ -31,6 +31,11 @@ class Admission:
         """The audit log, for what is more than a request."""
         return self._trail
 
+    @property
+    def plugins(self) -> "Sequence[AuthorizationPlugin]":
+        """Who is asked about each request, and about what is more than one."""
+        return self._plugins
+
     async def admit(self, call: Call, route: Route) -> Call:
         """Return the call as it may be handled.
 

@@ -348,8 +348,8 @@ class GrpcGate(Protocol):
     """By which gRPC comes in from elsewhere."""
 
     @property
-    def records(self) -> bool:
-        """Whether calls are written down."""
+    def watches(self) -> bool:
+        """Whether calls are written down, or plugins are asked about them."""
 
     def check(self, service: str) -> None:
         """Raise NotFoundError if there is no such service."""

@@ -150,7 +150,7 @@ async def build(service: Service[ApiConfig]) -> None:
     admission = _make_admission(service)
     service.stack.push_async_callback(admission.close)
     shown = EVERYONE if config.show_pods else ""
-    gate = Gate(service.layout, admission.trail)
+    gate = Gate(service.layout, admission.trail, admission.plugins)
     gate.keep()
     backend = Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway(), gate, shown)
     api = DockerApi(backend, ROUTES, service.rest.used, admission)

@@ -24,9 +24,9 @@ _SESSION_HEADERS: Final = "x-docker-expose-session-"
 
 
 async def grpc(call: Call) -> web.StreamResponse:
-    """POST /grpc: what follows is HTTP/2 with the builder, of which each call is looked at if it is to be on record."""
+    """POST /grpc: what follows is HTTP/2 with the builder, of which each call is looked at where somebody watches."""
     check_upgrade(call)
-    if call.backend.gate.records:
+    if call.backend.gate.watches:
         return await by_the_gate(call, _BUILDER)
     reader, writer = await call.backend.builder.connect()
     try:

@@ -17,6 +17,7 @@ from aiohttp import web
 from dockerapi.http.call import Call
 from dockerapi.http.connection import Connection
 from dockerapi.http.routing import Route
+from dockerapi.rights.peer import Peer
 from sampan.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from sampan.log import log
 from sampan.plugins import SOCKETS, SPECS, Places, PluginChannel
@@ -55,6 +56,20 @@ class AuthorizationPlugin:
         asked = self._asked(call)
         if route.path not in _UNSHOWN and (body := await call.raw_body()):
             asked["RequestBody"] = base64.b64encode(body).decode()
+        self._check(await self._call("AuthZPlugin.AuthZReq", asked))
+
+    async def ask_method(self, path: str, who: Peer) -> None:
+        """Return if a gRPC method may be called on a connection that was let in. Raises as ``ask``.
+
+        It is shown as a request of that path below ``/grpc``, without its message, which is no JSON.
+        """
+        asked = {
+            "User": who.name,
+            "UserAuthNMethod": "TLS" if who.subject else "",
+            "RequestMethod": "POST",
+            "RequestUri": f"/grpc{path}",
+            "RequestHeaders": {"Content-Type": "application/grpc"},
+        }
         self._check(await self._call("AuthZPlugin.AuthZReq", asked))
 
     async def ask_back(self, call: Call, route: Route, response: web.StreamResponse) -> None:

@@ -2,11 +2,11 @@
 
 Services listen at unix sockets that their owner and a group may use. Who comes over TCP or ssh, or is to be on record,
 has a connection of HTTP/2 to one of them carried by dockerapi: each call on it is judged by the scope of the address
-that it came to, written down, and passed on as it is.
+that it came to and by authorization plugins, written down, and passed on as it is.
 """
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -26,8 +26,9 @@ from sampan.wire.http2.protocol import ByteStream
 from sampan.wire.http2.relay import Overheard, path_of, refuse, relay, serve_in_front
 from sampan.wire.http2.stream import Headers, Stream
 
-if TYPE_CHECKING:  # few engines have one
+if TYPE_CHECKING:  # few engines have either
     from dockerapi.audit.trail import AuditTrail
+    from dockerapi.rights.plugins import AuthorizationPlugin
 
 _CANCELLED: Final = 1
 _DENIED: Final = frozenset((7, 16))  # PERMISSION_DENIED, UNAUTHENTICATED
@@ -38,22 +39,28 @@ _ITSELF: Final = "dockerapi"
 class Gate:
     """Lets gRPC in."""
 
-    def __init__(self, layout: Layout, trail: "AuditTrail | None" = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        trail: "AuditTrail | None" = None,
+        plugins: "Sequence[AuthorizationPlugin]" = (),
+    ) -> None:
         self._layout = layout
         self._trail = trail
+        self._plugins = plugins
 
     @property
-    def records(self) -> bool:
-        """Whether calls are written down."""
-        return self._trail is not None
+    def watches(self) -> bool:
+        """Whether calls are written down, or plugins are asked about them."""
+        return self._trail is not None or bool(self._plugins)
 
     def keep(self) -> None:
-        """Be the only way in if calls are written down, and none that anybody has to take if not.
+        """Be the only way in if calls are watched, and none that anybody has to take if not.
 
         Services leave their sockets to their owner alone where the marker is; those that have opened theirs before it
         was there are closed here.
         """
-        if not self.records:
+        if not self.watches:
             self._layout.gate_marker.unlink(missing_ok=True)
             return
         self._layout.gate_marker.touch()
@@ -82,7 +89,7 @@ class Gate:
 
     async def _answer(self, call: "_Call", request: Stream, headers: Headers, far: Connection) -> None:
         try:
-            self._admit(call)
+            await self._admit(call)
         except SampanError as error:
             refuse(request, error)
             self._write(call, "refused", None, str(error))
@@ -106,11 +113,13 @@ class Gate:
             message = unquote(trailers.get("grpc-message", "")) if code else ""
             self._write(call, outcome, heard, message, code, time.monotonic() - begin)
 
-    def _admit(self, call: "_Call") -> None:
+    async def _admit(self, call: "_Call") -> None:
         if self._trail is not None:
             self._trail.admit(call.operation)
         if call.entrance.scope.is_limited:
             call.entrance.scope.check_operation(call.operation)
+        for plugin in self._plugins:
+            await plugin.ask_method(call.path, call.who)
 
     def _write(
         self,

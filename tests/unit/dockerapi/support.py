@@ -93,7 +93,7 @@ async def running_api(root: Path, admission: Admission | None = None, shown_owne
         hangups = HangupWatch(asyncio.get_running_loop())
         registry = CollectorRegistry()
         engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
-        gate = Gate(layout, admission.trail if admission is not None else None)
+        gate = Gate(layout, *((admission.trail, admission.plugins) if admission is not None else ()))
         backend = Backend(
             engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway(), gate, shown_owner
         )

@@ -9,13 +9,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from dockerapi.admission import Admission
 from dockerapi.rights.plugins import AuthorizationPlugin
-from sampan.errors import InvalidArgumentError
+from sampan.engine.engine import Engine
+from sampan.errors import InvalidArgumentError, PermissionDeniedError
+from sampan.resource.listing import ALL
+from sampan_cli.remote.bridge import Bridge
+from sampan_cli.remote.dialing import Dialer
+from sampan_cli.remote.hosts import UnixHost
 from tests.unit.dockerapi.support import Api, head_of, running_api
 
 
@@ -86,6 +92,38 @@ async def test_an_answer_that_it_denies_is_not_sent(guarded: tuple[Api, Plugin, 
     plugin.response = {"Allow": False, "Msg": "not for you"}
     refused = await api.get("/version")
     assert (refused.status, refused.message) == (403, "authorization denied by plugin door: not for you")
+
+
+async def test_it_is_asked_about_each_call_of_grpc(guarded: tuple[Api, Plugin, Path]) -> None:
+    """A connection says only that there will be some."""
+    api, plugin, _ = guarded
+    container = api.fake.runtime.create("cat")
+    async with Bridge(Dialer(UnixHost(api.socket))).open() as layout, Engine.connect(layout) as engine:
+        assert len(await engine.containers.list(ALL)) == 1
+        plugin.request = {"Allow": False, "Msg": "not today"}
+        with pytest.raises(PermissionDeniedError, match="authorization denied by plugin door: not today"):
+            await engine.containers.start(container)
+        plugin.request = {"Allow": True}
+        await engine.containers.start(container)
+    assert api.fake.runtime.containers.held[container].record.state.pid
+    calls = [asked["RequestUri"] for _, asked in plugin.asked if asked["RequestUri"].startswith("/grpc/sampan.")]
+    prefix = "/grpc/sampan.runtime.v1.Containers"
+    assert calls == [f"{prefix}/List", f"{prefix}/Start", f"{prefix}/Start"]
+
+
+async def test_it_is_asked_about_each_call_to_the_builder(guarded: tuple[Api, Plugin, Path]) -> None:
+    """buildx has one connection for all of its calls."""
+    api, plugin, _ = guarded
+    async with grpc.aio.insecure_channel(f"unix:{api.socket}") as channel:
+        workers: Any = channel.unary_unary("/moby.buildkit.v1.Control/ListWorkers")
+        solve: Any = channel.unary_unary("/moby.buildkit.v1.Control/Solve")
+        await workers(b"")
+        plugin.request = {"Allow": False, "Msg": "no builds"}
+        with pytest.raises(grpc.aio.AioRpcError, match="authorization denied by plugin door: no builds") as refused:
+            await solve(b"")
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    calls = [asked["RequestUri"] for _, asked in plugin.asked if asked["RequestUri"].startswith("/grpc/")]
+    assert calls == ["/grpc/moby.buildkit.v1.Control/ListWorkers", "/grpc/moby.buildkit.v1.Control/Solve"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from dockerapi.audit.trail import AuditTrail
 from dockerapi.http.connection import Entrance
 from dockerapi.listen.addresses import UnixAddress
 from dockerapi.listen.sockets import open_unix
+from dockerapi.rights.plugins import AuthorizationPlugin
 from dockerapi.rights.scope import Scope
 from dockerapi.wire.gate import Gate
 from sampan.engine.engine import Engine
@@ -148,12 +150,19 @@ async def test_nothing_is_done_that_cannot_be_written_down() -> None:
                 await engine.containers.unpause(container)
 
 
-def test_gate_is_the_only_way_in_while_calls_are_on_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "watched",
+    [
+        {"trail": AuditTrail(Lines(), everything=False, refuses=True)},
+        {"plugins": [AuthorizationPlugin("door", 1.0)]},
+    ],
+)
+def test_gate_is_the_only_way_in_while_calls_are_watched(tmp_path: Path, watched: dict[str, Any]) -> None:
     layout = Layout(tmp_path / "d", tmp_path / "r")
     layout.run_root.mkdir()
     layout.socket("imaged").touch(0o660)
     layout.docker_socket.touch(0o660)
-    Gate(layout, AuditTrail(Lines(), everything=False, refuses=True)).keep()
+    Gate(layout, **watched).keep()
     assert layout.gate_marker.exists()
     assert layout.socket("imaged").stat().st_mode & 0o777 == 0o600
     assert layout.docker_socket.stat().st_mode & 0o060
