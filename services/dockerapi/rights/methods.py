@@ -110,7 +110,7 @@ METHODS: Final[Mapping[str, Operation]] = {
         Inspect="image.distribution",
         GetManifest=("image.manifest", _L),
         PutManifest=("image.manifest-push", _C),
-        Tags=("image.tags", _L),
+        Tags=("image.tags", _R),
         Search="image.search",
     ),
     **_of(

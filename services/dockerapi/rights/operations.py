@@ -13,7 +13,7 @@ class Reach(enum.Enum):
     """How far an operation goes."""
 
     LOOKS = "looks"  # says how things are
-    READS = "reads"  # hands out content: files, images
+    READS = "reads"  # hands out content: files, images, and what others answer whom the engine asks for a client
     CHANGES = "changes"
     OPENS = "opens"  # what follows is a protocol of its own, which nobody here looks into
     CARRIES = "carries"  # what follows are calls, each of which is an operation that is looked at by itself
@@ -103,7 +103,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     **_about(
         "image",
         list=("GET", "/images/json", _L),
-        search=("GET", "/images/search", _L),
+        search=("GET", "/images/search", _R),
         pull=("POST", "/images/create", _C),
         load=("POST", "/images/load", _C),
         save_all=("GET", "/images/get", _R),
@@ -119,7 +119,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         tag=("POST", "/images/{name+}/tag", _C),
         push=("POST", "/images/{name+}/push", _C),
         remove=("DELETE", "/images/{name+}", _C),
-        distribution=("GET", "/distribution/{name+}/json", _L),
+        distribution=("GET", "/distribution/{name+}/json", _R),
     ),
     **_about(
         "network",

@@ -18,6 +18,7 @@ from dockerapi.listen.addresses import UnixAddress
 from dockerapi.listen.sockets import open_unix
 from dockerapi.main import ROUTES
 from dockerapi.rights import host_access
+from dockerapi.rights.methods import METHODS
 from dockerapi.rights.operations import OPERATIONS, Reach
 from dockerapi.rights.scope import Scope, make_scope
 from dockerapi.system import swarm, unsupported
@@ -112,6 +113,14 @@ async def test_read_only_looks_and_nothing_else(api: Api) -> None:
             assert answer.status == 403, (method, path)
             assert answer.message == f"this socket is read-only: {operation.name} is not allowed"
     assert container in api.fake.runtime.containers.held  # all of them are there
+
+
+async def test_who_may_look_cannot_have_the_engine_ask_whoever_it_can_reach(api: Api) -> None:
+    """A registry's address is any address, and the engine may be where its client is not."""
+    async with limited(api, Scope(read_only=True)) as ask:
+        for path in ("/images/search?term=10.0.0.1:80/x", "/distribution/10.0.0.1:80/x/json"):
+            assert (await ask("GET", path)).status == 403
+    assert {METHODS[f"/sampan.image.v1.Images/{name}"].looks for name in ("Inspect", "Search", "Tags")} == {False}
 
 
 @pytest.mark.parametrize(
