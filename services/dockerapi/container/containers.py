@@ -34,7 +34,8 @@ async def create(call: Call) -> web.StreamResponse:
     spec = await with_volumes_of(call.control, spec, inherits)
     with call.backend.metrics.action("create"):
         created = await call.containers.create_container(spec, platform=call.text("platform"))
-    return reply({"Id": created.id, "Warnings": list(created.warnings)}, 201)
+    warnings = (*create_body.warnings(body, call.version), *created.warnings)
+    return reply({"Id": created.id, "Warnings": list(warnings)}, 201)
 
 
 async def listing(call: Call) -> web.StreamResponse:

@@ -1,6 +1,7 @@
 """The body of POST /containers/create: Docker's JSON into the typed spec."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -71,6 +72,25 @@ def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
     )
     check_options(spec)
     return spec
+
+
+def warnings(body: Mapping[str, object], version: Version) -> tuple[str, ...]:
+    """Return what to tell whoever sent ``body``, which was accepted: what Docker's versions warn of."""
+    host = Fields(body, "").fields("HostConfig")
+    said = []
+    volumes = [mount for mount in host.items("Mounts") if mount.text("Type") == "volume"]
+    if version >= (1, 48) and host.text("VolumeDriver") and volumes:
+        said.append(
+            "`--volume-driver` is ignored for volumes specified via `--mount`. "
+            "Use `--mount type=volume,volume-driver=...` instead"
+        )
+    empty = sorted(port for port, rows in host.lists("PortBindings") if not rows)
+    if version >= (1, 52) and empty:
+        said.append(
+            f"Following container port(s) have an empty list of port-bindings: {', '.join(empty)}. "
+            "Such bindings will be discarded in a future version."
+        )
+    return tuple(said)
 
 
 def _process(sent: Fields, host: Fields) -> Process:

@@ -99,6 +99,29 @@ async def test_hardware_address_of_a_container_as_a_whole_is_refused_by_name(api
     assert "MacAddress" in refused.message
 
 
+@pytest.mark.parametrize(
+    ("version", "host", "said"),
+    [
+        ("1.52", {"PortBindings": {"81/udp": [], "80/tcp": None, "82/tcp": [{}]}}, "port-bindings: 80/tcp, 81/udp. "),
+        ("1.52", {"PortBindings": {"80/tcp": [{"HostPort": ""}]}}, ""),
+        ("1.51", {"PortBindings": {"80/tcp": []}}, ""),
+        ("1.48", {"VolumeDriver": "local", "Mounts": [{"Type": "volume", "Target": "/v"}]}, "`--volume-driver` is"),
+        ("1.48", {"VolumeDriver": "local", "Mounts": [{"Type": "tmpfs", "Target": "/v"}]}, ""),
+        ("1.47", {"VolumeDriver": "local", "Mounts": [{"Type": "volume", "Target": "/v"}]}, ""),
+    ],
+)
+async def test_create_warns_as_of_the_version_that_began_to(
+    api: Api, version: str, host: dict[str, object], said: str
+) -> None:
+    api.fake.images.add(image("a:1"))
+    made = await api.post(f"/v{version}/containers/create", json={"Image": "a:1", "HostConfig": host})
+    assert made.status == 201, made.message
+    if said:
+        assert [said in warning for warning in made.json["Warnings"]] == [True]
+    else:
+        assert made.json["Warnings"] == []
+
+
 async def test_more_platforms_than_one_are_refused(api: Api) -> None:
     two = '?platform={"os":"linux","architecture":"amd64"}&platform={"os":"linux","architecture":"arm64"}'
     assert "multiple platforms" in (await api.get(f"/v1.52/images/a/get{two}")).message
