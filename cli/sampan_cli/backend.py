@@ -265,17 +265,19 @@ class ImageBackend(PullBackend, PushBackend, Protocol):
     ) -> AsyncGenerator[Progress, None]:  # fmt: skip
         """Make an image of a root file system."""
 
-    def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
+    def save_images(self, images: Iterable[str], *, platforms: Sequence[str] = ()) -> AsyncGenerator[bytes, None]:
         """Yield an archive of images."""
 
-    def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> AsyncGenerator[Progress, None]:
+    def load_images(
+        self, chunks: AsyncIterator[bytes], *, platforms: Sequence[str] = ()
+    ) -> AsyncGenerator[Progress, None]:
         """Load an archive of images."""
 
     async def tag_image(self, image: str, reference: str) -> None:
         """Add a name."""
 
     async def remove_image(
-        self, image: str, *, force: bool = False, no_prune: bool = False, platform: str = ""
+        self, image: str, *, force: bool = False, no_prune: bool = False, platforms: Sequence[str] = ()
     ) -> tuple[Step, ...]:
         """Remove a name or an image."""
 

@@ -116,10 +116,12 @@ async def import_image(
             yield event
 
 
-async def load(services: Transferring, chunks: AsyncIterator[bytes], platform: str) -> AsyncGenerator[Progress, None]:
+async def load(
+    services: Transferring, chunks: AsyncIterator[bytes], platforms: Sequence[str]
+) -> AsyncGenerator[Progress, None]:
     """See ``Engine.load_images``."""
     feed = Feed(chunks)
-    wanted = wanted_platform(platform) if platform else None
+    wanted = tuple(dict.fromkeys(map(wanted_platform, platforms)))
 
     async def work(report: Report) -> None:
         with feed.told():
@@ -154,9 +156,9 @@ async def _name(images: Images, image: LoadedImage) -> None:
         await images.tag(image.image_id, reference)
 
 
-async def save(services: Completing, names: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
+async def save(services: Completing, names: Iterable[str], platforms: Sequence[str]) -> AsyncGenerator[bytes, None]:
     """See ``Engine.save_images``."""
-    wanted, images = wanted_platform(platform) if platform else None, tuple(names)
+    wanted, images = tuple(dict.fromkeys(map(wanted_platform, platforms))), tuple(names)
     await complete_named(services, images)
     async with aclosing(services.images.save(images, wanted)) as pieces:
         async for piece in pieces:

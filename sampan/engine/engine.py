@@ -111,18 +111,22 @@ class Engine(Services):
 
         return await transfer.search(self.images, term, limit, filters or {}, credentials)
 
-    def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
+    def save_images(self, images: Iterable[str], *, platforms: Sequence[str] = ()) -> AsyncGenerator[bytes, None]:
         """Yield an archive, docker-archive and OCI layout at once, of images by name or ID, in pieces.
 
+        Of an index that is all that is here, or one platform's manifest alone, or the index with several platforms'.
+
         Raises:
-            NotFoundError: ``No such image: …``, or it has nothing for ``platform``; before the first piece.
+            NotFoundError: ``No such image: …``, or it has nothing for one of the platforms; before the first piece.
             DataLossError: a blob is damaged; what has been yielded is not a whole archive then.
         """
         from sampan.engine import archives
 
-        return archives.save(self, images, platform)
+        return archives.save(self, images, platforms)
 
-    def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> "AsyncGenerator[Progress, None]":
+    def load_images(
+        self, chunks: AsyncIterator[bytes], *, platforms: Sequence[str] = ()
+    ) -> "AsyncGenerator[Progress, None]":
         """Load the images of an archive, plain or packed; each ends in a ``Loaded``.
 
         Nothing gets a name before all of them are there. A load that fails or is cancelled leaves nothing.
@@ -134,7 +138,7 @@ class Engine(Services):
         """
         from sampan.engine import archives
 
-        return archives.load(self, chunks, platform)
+        return archives.load(self, chunks, platforms)
 
     async def commit_container(self, container: str, options: "CommitOptions") -> str:
         """Make an image of what a container has changed; return its ID.
@@ -187,11 +191,11 @@ class Engine(Services):
         await remove.tag_image(self, image, reference)
 
     async def remove_image(
-        self, image: str, *, force: bool = False, no_prune: bool = False, platform: str = ""
+        self, image: str, *, force: bool = False, no_prune: bool = False, platforms: Sequence[str] = ()
     ) -> "tuple[Step, ...]":
         """Remove a name, and the image and its layers with its last one; return what was untagged and deleted.
 
-        With ``platform``, ``os/architecture[/variant]``, that one of an index goes and the others stay.
+        With ``platforms``, ``os/architecture[/variant]`` each, those of an index go and the others stay.
 
         Raises:
             NotFoundError: ``No such image: …``.
@@ -199,7 +203,7 @@ class Engine(Services):
         """
         from sampan.engine import remove
 
-        return (await remove.remove(self, image, force=force, no_prune=no_prune, platform=platform)).steps
+        return (await remove.remove(self, image, force=force, no_prune=no_prune, platforms=platforms)).steps
 
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> "PrunedImages":
         """Remove images that nothing uses: untagged ones, or with ``dangling=false`` all of them; then run a pass.

@@ -1,11 +1,12 @@
 """Names and what happens to an image with its last one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sampan.engine import publish
+from sampan.engine.image_filters import of_platform
 from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
 from sampan.engine.transfer import wanted_platform
 from sampan.errors import UnavailableError
@@ -45,17 +46,22 @@ class Removal:
     reclaimed_bytes: int = 0  # on disk: of blobs and layers
 
 
-async def remove(services: Removing, image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
+async def remove(
+    services: Removing, image: str, *, force: bool, no_prune: bool, platforms: Sequence[str] = ()
+) -> Removal:
     """See ``Engine.remove_image``."""
     in_use = image_uses(await services.containers.list(ALL_OF_EVERYONE))
-    removed = await services.images.remove(
-        image,
-        force=force,
-        no_prune=no_prune,
-        in_use=in_use,
-        platform=wanted_platform(platform) if platform else None,
-    )
-    return await finish(services, removed)
+    if len(platforms) > 1:
+        for platform in platforms:  # all of them, or none
+            await of_platform(services.images, image, platform)
+    steps: list[Step] = []
+    reclaimed_bytes = 0
+    for wanted in dict.fromkeys(map(wanted_platform, platforms)) or (None,):
+        removed = await services.images.remove(image, force=force, no_prune=no_prune, in_use=in_use, platform=wanted)
+        done = await finish(services, removed)
+        steps += done.steps
+        reclaimed_bytes += done.reclaimed_bytes
+    return Removal(tuple(steps), reclaimed_bytes)
 
 
 async def finish(services: Removing, removed: RemovedImages) -> Removal:

@@ -257,10 +257,12 @@ class ImageBackend(Protocol):
     ) -> Results:
         """Search at a registry."""
 
-    def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
+    def save_images(self, images: Iterable[str], *, platforms: Sequence[str] = ()) -> AsyncGenerator[bytes, None]:
         """Yield an archive of images."""
 
-    def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> AsyncGenerator[Progress, None]:
+    def load_images(
+        self, chunks: AsyncIterator[bytes], *, platforms: Sequence[str] = ()
+    ) -> AsyncGenerator[Progress, None]:
         """Load an archive of images."""
 
     def export_container(self, container: str) -> AsyncGenerator[bytes, None]:
@@ -273,7 +275,7 @@ class ImageBackend(Protocol):
         """Add a name."""
 
     async def remove_image(
-        self, image: str, *, force: bool = False, no_prune: bool = False, platform: str = ""
+        self, image: str, *, force: bool = False, no_prune: bool = False, platforms: Sequence[str] = ()
     ) -> tuple[Step, ...]:
         """Remove a name or an image."""
 

@@ -44,3 +44,12 @@ def confirm(warning: str, *, force: bool) -> None:
 def from_flags(kind: Callable[..., T], flags: Mapping[str, object]) -> T:
     """Make an options value of the flags that click has parsed: a field for each, named as its parameter."""
     return kind(**flags)
+
+
+def platforms_option(help: str) -> Decorator:
+    """Return ``--platform``, which may be there several times, or name several by commas."""
+
+    def split(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(part for value in values for part in value.split(",") if part)
+
+    return click.option("--platform", "platforms", multiple=True, metavar="PLATFORM", callback=split, help=help)

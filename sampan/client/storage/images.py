@@ -11,7 +11,7 @@ from sampan.api.image.v1 import images_pb2 as pb
 from sampan.api.image.v1.images_pb2_grpc import ImagesStub
 from sampan.client.calls import Recent, read, requests
 from sampan.client.convert import images as convert
-from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_to_proto
+from sampan.client.convert.oci import DESCRIPTOR, LAYER, PLATFORM, platform_to_proto
 from sampan.client.storage.leases import kept
 from sampan.disk import Root
 from sampan.oci.descriptor import Descriptor
@@ -196,14 +196,14 @@ class ImagesClient:
         )
         return read(self._stub.Push(request), convert.push_from_proto)
 
-    def save(self, images: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
+    def save(self, images: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncGenerator[bytes, None]:
         """Yield an archive of images, in pieces."""
-        request = pb.SaveRequest(images=images, platform=platform_to_proto(platform))
+        request = pb.SaveRequest(images=images, platforms=PLATFORM.encode_all(platforms))
         return read(self._stub.Save(request), attrgetter("chunk"))
 
-    async def load(self, chunks: AsyncIterator[bytes], platform: Platform | None = None) -> Sequence[LoadedImage]:
+    async def load(self, chunks: AsyncIterator[bytes], platforms: Sequence[Platform] = ()) -> Sequence[LoadedImage]:
         """Read an archive of images."""
-        options = pb.LoadRequest.Options(platform=platform_to_proto(platform))
+        options = pb.LoadRequest.Options(platforms=PLATFORM.encode_all(platforms))
         with rpc_errors():
             call = self._stub.Load(requests(pb.LoadRequest(options=options), chunks, _loaded))
             return convert.LOADED.decode_all((await whole(call)).images)

@@ -137,11 +137,21 @@ class Images(Protocol):
         not be a name here and does not become one.
         """
 
-    def save(self, images: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield an archive of images, in pieces. NotFoundError before the first; DataLossError."""
+    def save(self, images: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncGenerator[bytes, None]:
+        """Yield an archive of images, in pieces: of indexes all that is here, or what is for ``platforms``.
 
-    async def load(self, chunks: AsyncIterator[bytes], platform: Platform | None = None) -> Sequence[LoadedImage]:
-        """Read an archive of images; each is held by a lease of its own. InvalidArgumentError, DataLossError."""
+        Raises:
+            NotFoundError: before the first piece: no such image, or it has nothing for one of the platforms.
+            DataLossError: content is damaged.
+        """
+
+    async def load(self, chunks: AsyncIterator[bytes], platforms: Sequence[Platform] = ()) -> Sequence[LoadedImage]:
+        """Read an archive of images, of indexes all or what is for ``platforms``; each has a lease of its own.
+
+        Raises:
+            InvalidArgumentError, DataLossError: not an archive, or a damaged one.
+            NotFoundError: an index has nothing for one of the platforms.
+        """
 
     async def login(self, registry: str, credentials: Credentials) -> str:
         """Have a registry check credentials; return an identity token, or nothing. UnauthenticatedError."""

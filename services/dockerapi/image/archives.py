@@ -30,15 +30,17 @@ async def save(call: Call) -> web.StreamResponse:
 
 
 async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
-    return await _archive(call, call.images.save_images(names, platform=_platform(call)))
+    return await _archive(call, call.images.save_images(names, platforms=_platforms(call)))
 
 
-def _platform(call: Call) -> str:
-    """Return the one platform that is asked for; empty: all."""
-    asked = [parameters.from_query(text) for text in call.request.query.getall("platform", [])]
-    if len(asked) > 1:
-        raise InvalidArgumentError("multiple platforms are not supported: ask for one, or for all of them")
-    return asked[0] if asked else ""
+def _platforms(call: Call) -> list[str]:
+    """Return the platforms that are asked for, of which there may be several from 1.52 on; none: all."""
+    asked = parameters.all_from_query(call.request.query.getall("platform", []))
+    if len(asked) > 1 and call.version < (1, 52):
+        raise InvalidArgumentError(
+            "multiple platforms are not supported before API version 1.52: ask for one, or for all of them"
+        )
+    return asked
 
 
 async def export(call: Call) -> web.StreamResponse:
@@ -72,7 +74,7 @@ async def load(call: Call) -> web.StreamResponse:
     try:
         return await stream_progress(
             call,
-            call.images.load_images(body.chunks(), platform=_platform(call)),
+            call.images.load_images(body.chunks(), platforms=_platforms(call)),
             messages.render,
             refuses=False,  # dockerd has answered 200 before it looks at the archive
         )

@@ -201,15 +201,12 @@ async def tag(call: Call) -> web.StreamResponse:
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /images/{name}."""
-    asked = [parameters.from_query(text) for text in call.request.query.getall("platforms", [])]
-    if len(asked) > 1:
-        raise InvalidArgumentError("multiple platforms are not supported")
     with call.backend.metrics.image_action("delete"):
         steps = await call.images.remove_image(
             call.args["name"],
             force=call.flag("force"),
             no_prune=call.flag("noprune"),
-            platform=asked[0] if asked else "",
+            platforms=parameters.all_from_query(call.request.query.getall("platforms", [])),
         )
     return reply(deletions_json(steps))
 

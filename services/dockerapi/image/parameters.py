@@ -1,6 +1,7 @@
 """What requests about images carry: a platform, JSON in the query; credentials, in a header or in the body of /auth."""
 
 import base64
+from collections.abc import Iterable
 
 from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
@@ -25,6 +26,11 @@ def from_query(text: str) -> str:
     if not all(isinstance(part, str) for part in parts):
         raise InvalidArgumentError(f"invalid platform: {shown(text)}")
     return "/".join(part for part in parts if part)
+
+
+def all_from_query(texts: Iterable[str]) -> list[str]:
+    """Return the platforms of a parameter that may be there several times. Raises as ``from_query``."""
+    return [platform for platform in map(from_query, texts) if platform]
 
 
 def from_header(text: str) -> Credentials | None:

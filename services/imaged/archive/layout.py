@@ -4,7 +4,7 @@ Reference: OCI image spec 1.1, "Image Layout"; names are where containerd, podma
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +20,7 @@ from imaged.archive.images import (
     small,
 )
 from imaged.archive.save import NAME_ANNOTATION, REF_ANNOTATION
+from imaged.images.index import ATTESTED
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError
 from sampan.oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, Descriptor
 from sampan.oci.digest import Digest
@@ -35,17 +36,17 @@ _UNKNOWN: Final = "unknown"  # the platform of attestations
 class Layout:
     """Reads one archive's index."""
 
-    def __init__(self, files: Files, read: Read, platform: Platform | None) -> None:
+    def __init__(self, files: Files, read: Read, platforms: Sequence[Platform]) -> None:
         self._files = files
         self._read = read
-        self._platform = platform
+        self._platforms = tuple(platforms)
 
     def images(self) -> list[ArchivedImage]:
         """Return the images that ``index.json`` lists, one of each nested index.
 
         Raises:
             InvalidArgumentError: malformed, or a manifest, config or layer is not in the archive.
-            NotFoundError: an index has nothing for the platform.
+            NotFoundError: an index has nothing for one of the platforms.
         """
         try:
             found = list(self._listed())
@@ -97,14 +98,21 @@ class Layout:
             descriptor = self._choose(parsed)
 
     def _choose(self, entries: tuple[IndexEntry, ...]) -> Descriptor:
-        """Choose for the platform; if nobody asked for one, whatever the archive has is better than nothing."""
-        here = tuple(e for e in entries if _is_image(e) and self._files.find(_blob(e.descriptor.digest)))
+        """Choose what to show: this host's, of what is asked for; whatever the archive has is better than nothing."""
+        wanted = self._wanted(entries)
+        if not wanted:
+            raise NotFoundError(f"no matching manifest for {host_platform()} in the manifest list entries")
         try:
-            return choose(here, self._platform or host_platform())
+            return choose(tuple(entry for entry in entries if entry.descriptor in wanted), host_platform())
         except NotFoundError:
-            if self._platform is None and here:
-                return here[0].descriptor
-            raise
+            return wanted[0]
+
+    def _wanted(self, entries: tuple[IndexEntry, ...]) -> tuple[Descriptor, ...]:
+        """Return the images of an index that are asked for and in the archive. NotFoundError: one is not."""
+        here = tuple(e for e in entries if _is_image(e) and self._files.find(_blob(e.descriptor.digest)))
+        if self._platforms:
+            return tuple(choose(here, platform) for platform in self._platforms)
+        return tuple(entry.descriptor for entry in here)
 
     def _image(self, found: tuple[tuple[Document, ...], Manifest], names: tuple[Reference, ...]) -> ArchivedImage:
         documents, manifest = found
@@ -127,19 +135,20 @@ class Layout:
         if not self._leads(documents, parsed.platform):
             documents = documents[-1:]
         # Whoever asks for one platform gets that one.
-        others = tuple(self._others(documents[0])) if self._platform is None and len(documents) > 1 else ()
+        others = tuple(self._others(documents[0])) if len(self._platforms) != 1 and len(documents) > 1 else ()
         return ArchivedImage(config, parsed, tuple(layers), names, documents, others)
 
     def _others(self, document: Document, depth: int = 0) -> Iterator[Document]:
-        """Yield all that an index leads to, as far as it is in the archive; a manifest counts with all of its blobs."""
+        """Yield what an index leads to, if it is asked for and in the archive, a manifest with all of its blobs."""
         name = _blob(document.descriptor.digest)
         content = small(document.file, self._read, name, _MAX_DOCUMENT_BYTES)
         entries = parse_document(content, document.descriptor.media_type, name)
         if isinstance(entries, Manifest) or depth > _MAX_DEPTH:
             return
+        wanted = self._wanted(entries) if self._platforms else None
         for entry in entries:
             inner = self._document(entry.descriptor)
-            if inner is None:
+            if inner is None or not (wanted is None or _belongs(entry, wanted)):
                 continue
             if entry.descriptor.media_type in INDEXES:
                 yield inner
@@ -180,6 +189,11 @@ def _is_image(entry: IndexEntry) -> bool:
     if entry.descriptor.media_type not in MANIFESTS | INDEXES:
         return False
     return entry.platform is None or _UNKNOWN not in (entry.platform.os, entry.platform.architecture)
+
+
+def _belongs(entry: IndexEntry, wanted: Sequence[Descriptor]) -> bool:
+    """Say whether an entry is one of these, or an attestation about one."""
+    return entry.descriptor in wanted or entry.annotations.get(ATTESTED) in {each.digest for each in wanted}
 
 
 def _blob(digest: Digest) -> str:

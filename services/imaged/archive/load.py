@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -39,7 +39,7 @@ class Loader:
         self._ingests = ingests
         self._leases = leases
 
-    async def run(self, chunks: AsyncIterator[bytes], platform: Platform | None) -> list[LoadedImage]:
+    async def run(self, chunks: AsyncIterator[bytes], platforms: Sequence[Platform] = ()) -> list[LoadedImage]:
         """Load the images of an archive, in the archive's order; each is held by a lease of its own.
 
         An OCI layout in the archive outweighs a ``manifest.json`` beside it, since it has the manifests themselves.
@@ -48,6 +48,7 @@ class Loader:
 
         Raises:
             InvalidArgumentError: not an archive of images, cut short, or not consistent; the message names the culprit.
+            NotFoundError: an index has nothing for one of ``platforms``.
             DataLossError: content does not have the digest that its name or its image says.
             UnimplementedError: not for Linux, or packed in a way that is not supported.
             ResourceExhaustedError: the disk is full.
@@ -55,7 +56,7 @@ class Loader:
         work = await self._leases.begin()
         try:
             files = await self._read(work, chunks)
-            images = await Bridge().run(lambda bridge: self._understand(bridge, files, platform))
+            images = await Bridge().run(lambda bridge: self._understand(bridge, files, platforms))
             return await self._keep_all(images)
         finally:
             await self._leases.let_go(work)
@@ -70,14 +71,14 @@ class Loader:
 
             return await Bridge().run(read)
 
-    def _understand(self, bridge: Bridge, files: Files, platform: Platform | None) -> list[ArchivedImage]:
+    def _understand(self, bridge: Bridge, files: Files, platforms: Sequence[Platform]) -> list[ArchivedImage]:
         def read(file: File) -> bytes:
             if file.content is not None:
                 return file.content
             return bridge.wait(lambda: self._content.load(file.digest, file.size))
 
         if files.find("index.json") is not None and files.find("oci-layout") is not None:
-            images = Layout(files, read, platform).images()
+            images = Layout(files, read, platforms).images()
         elif files.find("manifest.json") is not None:
             images = from_manifest_json(files, read)
         elif is_legacy(files):

@@ -53,22 +53,23 @@ class Saver:
         self._content = content
         self._leases = leases
 
-    async def archive(self, wanted: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
+    async def archive(self, wanted: Sequence[str], platforms: Sequence[Platform] = ()) -> AsyncGenerator[bytes, None]:
         """Yield the archive of the images that ``wanted`` names, in pieces.
 
         A name goes into the archive with its image, an ID goes without; a repository without a tag means all its tags.
-        An index goes with everything in it that is here, or, with ``platform``, that platform's manifest without it.
+        An index goes with everything in it that is here or, with several platforms, with what it has of those; of one
+        platform that one's manifest goes without it.
         Nothing that is being written can be removed meanwhile. Each blob is verified while it is read.
 
         Raises:
-            NotFoundError: no such image, or it has nothing for ``platform``; before the first piece.
+            NotFoundError: no such image, or it has nothing for one of the platforms; before the first piece.
             DataLossError: a blob is damaged.
         """
         if not wanted:
             raise InvalidArgumentError("no image is named")
         lease = await self._leases.begin()
         try:
-            saved = await self._choose(wanted, platform)
+            saved = await self._choose(wanted, platforms)
             blobs = _blobs(saved)
             here = await self._leases.hold(lease, [blob.digest for blob in blobs])
             for blob in blobs:
@@ -97,31 +98,37 @@ class Saver:
         if found.hexdigest() != digest.hex:
             raise DataLossError(f"content {digest} is damaged: its digest is sha256:{found.hexdigest()}")
 
-    async def _choose(self, wanted: Sequence[str], platform: Platform | None) -> list[_Saved]:
+    async def _choose(self, wanted: Sequence[str], platforms: Sequence[Platform]) -> list[_Saved]:
         chosen: dict[Digest, _Saved] = {}
         for text in wanted:
             for record, name in await self._find(text):
-                saved = await self._saved(record, name, platform)
+                saved = await self._saved(record, name, platforms)
                 before = chosen[saved.target.digest].names if saved.target.digest in chosen else ()
                 names = tuple(dict.fromkeys((*before, *saved.names)))
                 chosen[saved.target.digest] = replace(saved, names=names)
         return list(chosen.values())
 
-    async def _saved(self, record: ImageRecord, name: Reference | None, platform: Platform | None) -> _Saved:
+    async def _saved(self, record: ImageRecord, name: Reference | None, platforms: Sequence[Platform]) -> _Saved:
         target = (await self._images.named(name) if name else None) or record.target
         tree = await self._images.tree(target)
         names = (name,) if name else ()
-        if platform is not None:
+        members = [each for each in tree.members if each.available] if not platforms else []
+        for platform in platforms:
             config = (await self._images.get(record.id)).config
             fits = not tree.indexes and platform.accepts(config.platform)
             found = list(tree.members) if fits else tree.of_platform(platform)
             if not found:
                 raise NotFoundError(f"no suitable export target found for platform {platform}")
-            (member,) = await whole(self._content, found[:1])
-            return _Saved(member.descriptor, (), (member,), member, names)
-        of_image = [member for member in tree.members if member.descriptor.digest == record.manifest.digest]
+            members += [each for each in await whole(self._content, found[:1]) if each not in members]
+        if len(platforms) == 1:
+            return _Saved(members[0].descriptor, (), tuple(members), members[0], names)
+        of_image = [each for each in tree.members if each.descriptor.digest == record.manifest.digest]
+        if platforms:
+            of_image = [each for each in of_image if each in members] or members
+            chosen = {each.descriptor.digest for each in members}
+            members += [each for each in tree.members if each.available and each.attested in chosen]
         (shown,) = await whole(self._content, (of_image or list(tree.members))[:1])
-        return _Saved(target, tree.indexes, tuple(each for each in tree.members if each.available), shown, names)
+        return _Saved(target, tree.indexes, tuple(members), shown, names)
 
     async def _find(self, text: str) -> list[tuple[ImageRecord, Reference | None]]:
         reference = _as_reference(text)

@@ -27,7 +27,7 @@ _MAX_DOCUMENTS: Final = 1000
 
 _UNKNOWN: Final = "unknown"  # the platform of attestations, as BuildKit writes them
 _KIND: Final = "vnd.docker.reference.type"
-_ATTESTED: Final = "vnd.docker.reference.digest"
+ATTESTED: Final = "vnd.docker.reference.digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Member:
     @property
     def attested(self) -> str:
         """Digest of the manifest that an attestation is about."""
-        return self.annotations.get(_ATTESTED, "") if self.is_attestation else ""
+        return self.annotations.get(ATTESTED, "") if self.is_attestation else ""
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:

@@ -26,7 +26,7 @@ from imaged.transfer.pull import Puller
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
 from sampan.client.convert import images as convert
-from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_from_proto
+from sampan.client.convert.oci import DESCRIPTOR, LAYER, PLATFORM, platform_from_proto
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
@@ -230,8 +230,8 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Save(self, request: pb.SaveRequest, context: Context) -> AsyncIterator[pb.SaveResponse]:
         """Write images as an archive."""
-        platform = platform_from_proto(request.platform)
-        async with aclosing(self._traffic.saver.archive(tuple(request.images), platform)) as pieces:
+        platforms = PLATFORM.decode_all(request.platforms)
+        async with aclosing(self._traffic.saver.archive(tuple(request.images), platforms)) as pieces:
             async for piece in pieces:
                 yield pb.SaveResponse(chunk=piece)
 
@@ -242,8 +242,8 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         first = await anext(request_iterator, pb.LoadRequest())
         if not first.HasField("options"):
             raise InvalidArgumentError("the first message of a load holds its options")
-        platform = platform_from_proto(first.options.platform)
-        loaded = await self._traffic.loader.run(_chunks(request_iterator), platform)
+        platforms = PLATFORM.decode_all(first.options.platforms)
+        loaded = await self._traffic.loader.run(_chunks(request_iterator), platforms)
         for page in pages(pb.LoadResponse, "images", map(convert.LOADED.encode, loaded)):
             yield page
 

@@ -204,6 +204,34 @@ def test_archive_of_one_platform_has_no_index(docker: DockerClient, index: tuple
     assert "no suitable export target found for platform linux/s390x" in refused.stderr
 
 
+def test_archive_of_several_platforms_has_the_index_and_is_loaded_in_part(
+    engine: Engine, docker: DockerClient, index: tuple[str, bytes], tmp_path: Path
+) -> None:
+    name, content = index
+    pull_both(docker, name)
+    file = str(tmp_path / "both.tar")
+    engine.sampan("save", "--platform", "linux/arm64,linux/amd64", "--output", file, name)
+    for platforms, here in (("linux/arm64,linux/amd64", [True, True]), ("linux/arm64", [False, True])):
+        docker("rmi", "--platform", "linux/arm64,linux/amd64", name)
+        docker.fails("rmi", "--force", arm_image().id)
+        assert engine.sampan("load", "--platform", platforms, "--input", file).line == f"Loaded image: {name}"
+        lines = docker("image", "ls", "--tree", name).lines
+        shown = [next(line for line in lines if platform in line) for platform in ("linux/amd64", "linux/arm64")]
+        assert ["0B" not in line.split() for line in shown] == here
+    shown = json.loads(docker("image", "inspect", name).stdout)[0]
+    assert (shown["Id"], shown["Descriptor"]["digest"]) == (arm_image().id, sha256(content))
+
+
+def test_several_platforms_are_removed_all_or_none(docker: DockerClient, index: tuple[str, bytes]) -> None:
+    name, _ = index
+    pull_both(docker, name)
+    refused = docker.fails("rmi", "--platform", "linux/arm64,linux/s390x", name)
+    assert "does not provide the specified platform (linux/s390x)" in refused.stderr
+    assert arm_image().id[7:19] in docker("history", "--platform", "linux/arm64", name).stdout
+    docker("rmi", "--platform", "linux/arm64,linux/amd64", name)
+    assert docker.fails("image", "inspect", name).code == 1
+
+
 def test_image_for_another_platform_is_pulled_if_it_is_all_there_is(
     docker: DockerClient, registry: Registry, unique: Unique
 ) -> None:

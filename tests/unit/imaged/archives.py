@@ -89,9 +89,9 @@ def loader(parts: Parts) -> Loader:
     return Loader(parts.store, parts.content, parts.ingests, parts.leases)
 
 
-async def load(parts: Parts, data: bytes, platform: Platform | None = None) -> list[LoadedImage]:
+async def load(parts: Parts, data: bytes, *platforms: Platform) -> list[LoadedImage]:
     """Load an archive and name what was in it, as the engine does."""
-    loaded = await loader(parts).run(chunks(data), platform)
+    loaded = await loader(parts).run(chunks(data), platforms)
     for one in loaded:
         first, *others = one.references or (None,)
         await parts.images.create(first, one.target, one.lease, one.platform)

@@ -7,6 +7,7 @@ import click
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.flags import platforms_option
 
 if TYPE_CHECKING:
     from sampan_cli.backend import ImageBackend
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 @click.argument("images", shell_complete=completing.images, nargs=-1, required=True)
 @click.option("--force", "-f", is_flag=True, help="Force removal of the image.")
 @click.option("--no-prune", is_flag=True, help="Do not delete untagged parents.")
-@click.option("--platform", default="", metavar="PLATFORM", help="Remove only this platform of an index.")
+@platforms_option("Remove only this platform of an index.")
 @click.pass_obj
-def command(session: Session, /, images: tuple[str, ...], force: bool, no_prune: bool, platform: str) -> None:
+def command(
+    session: Session, /, images: tuple[str, ...], force: bool, no_prune: bool, platforms: tuple[str, ...]
+) -> None:
     """Remove one or more images."""
-    session.run(lambda engine: remove_images(engine, images, force=force, no_prune=no_prune, platform=platform))
+    session.run(lambda engine: remove_images(engine, images, force=force, no_prune=no_prune, platforms=platforms))
 
 
 async def remove_images(
-    engine: "ImageBackend", images: tuple[str, ...], *, force: bool, no_prune: bool, platform: str
+    engine: "ImageBackend", images: tuple[str, ...], *, force: bool, no_prune: bool, platforms: tuple[str, ...]
 ) -> int:
     """Remove each and say what went; return 1 if one could not be removed."""
     from sampan.errors import NotFoundError, SampanError, UnavailableError
@@ -32,7 +35,7 @@ async def remove_images(
     code = 0
     for image in images:
         try:
-            steps = await engine.remove_image(image, force=force, no_prune=no_prune, platform=platform)
+            steps = await engine.remove_image(image, force=force, no_prune=no_prune, platforms=platforms)
         except UnavailableError:
             raise  # nothing will work for the others either
         except SampanError as error:

@@ -1475,24 +1475,24 @@ class SaveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGES_FIELD_NUMBER: _builtins.int
-    PLATFORM_FIELD_NUMBER: _builtins.int
+    PLATFORMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """as in Get; a name of a repository without a tag: all its tags"""
 
     @_builtins.property
-    def platform(self) -> Global___Platform:
-        """this platform's manifests alone; empty: all that is here"""
+    def platforms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Platform]:
+        """One: this platform's manifests alone; several: indexes with what they have of these; none: all that is here."""
 
     def __init__(
         self,
         *,
         images: _abc.Iterable[_builtins.str] | None = ...,
-        platform: Global___Platform | None = ...,
+        platforms: _abc.Iterable[Global___Platform] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "platform", b"platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "platforms", b"platforms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1525,19 +1525,19 @@ class LoadRequest(_message.Message):
     class Options(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
-        PLATFORM_FIELD_NUMBER: _builtins.int
+        PLATFORMS_FIELD_NUMBER: _builtins.int
         @_builtins.property
-        def platform(self) -> Global___Platform:
-            """of an index in the archive; empty: this host's, or the only one there is"""
+        def platforms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Platform]:
+            """Of an index in the archive: these alone; none: all, shown as this host's, or as the only one there is."""
 
         def __init__(
             self,
             *,
-            platform: Global___Platform | None = ...,
+            platforms: _abc.Iterable[Global___Platform] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["platforms", b"platforms"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,9 +122,10 @@ async def test_create_warns_as_of_the_version_that_began_to(
         assert made.json["Warnings"] == []
 
 
-async def test_more_platforms_than_one_are_refused(api: Api) -> None:
+async def test_more_platforms_than_one_are_refused_by_older_versions(api: Api) -> None:
     two = '?platform={"os":"linux","architecture":"amd64"}&platform={"os":"linux","architecture":"arm64"}'
-    assert "multiple platforms" in (await api.get(f"/v1.52/images/a/get{two}")).message
+    assert "multiple platforms" in (await api.get(f"/v1.51/images/a/get{two}")).message
+    assert (await api.get(f"/v1.52/images/a/get{two}")).status == 404
 
 
 def test_network_tells_how_many_addresses_are_left() -> None:

@@ -323,7 +323,7 @@ async def test_endless_zeros_are_not_read_to_their_end(parts: Parts) -> None:
             yield bytes(1 << 20)
 
     with pytest.raises(InvalidArgumentError):
-        await loader(parts).run(zeros(), None)
+        await loader(parts).run(zeros())
     assert taken < 10 << 20
 
 
@@ -335,7 +335,7 @@ async def test_a_load_that_is_cancelled_leaves_nothing(parts: Parts) -> None:
         reached.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(loader(parts).run(stuck(), None))
+    task = asyncio.create_task(loader(parts).run(stuck()))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.unit.imaged.parts import Parts
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64", "v8")
+S390X = Platform("linux", "s390x")
 IMAGES = {
     AMD64: Image([layer(tar(Entry("amd64", b"a" * 5000)))], {"Cmd": ["a"]}, oci=True),
     ARM64: Image([layer(tar(Entry("arm64", b"b" * 5000)))], {"Cmd": ["b"]}, oci=True, architecture="arm64"),
@@ -120,10 +121,10 @@ class Out:
         assert isinstance(last, Pushed)
         return last, first
 
-    async def saved(self, name: str, platform: Platform | None = None) -> bytes:
+    async def saved(self, name: str, *platforms: Platform) -> bytes:
         """Return an archive."""
         saver = Saver(self.parts.images, self.parts.content, self.parts.leases)
-        return b"".join([piece async for piece in saver.archive([name], platform)])
+        return b"".join([piece async for piece in saver.archive([name], platforms)])
 
 
 @pytest.fixture
@@ -317,6 +318,48 @@ async def test_save_for_one_platform_has_its_manifest_alone(parts: Parts, out: O
     assert (record.id, record.target.digest) == (IMAGES[ARM64].id, sha256(IMAGES[ARM64].manifest()))
     with pytest.raises(NotFoundError, match="no suitable export target found for platform linux/s390x"):
         await out.saved("multi:1", Platform("linux", "s390x"))
+
+
+async def three(parts: Parts) -> tuple[Image, bytes]:
+    """Return an image for a third platform, and an index of all with an attestation about that one."""
+    third = Image([layer(tar(Entry("s390x", b"1")), "none")], oci=True, architecture="s390x")
+    blobs, about = attestation(third)
+    entries = [*_ENTRIES, entry(third, S390X), about]
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    return third, layout(index, *both(), contents(third), blobs)
+
+
+@pytest.mark.parametrize("at", ["load", "save"])
+async def test_of_several_platforms_the_index_and_theirs_are_loaded_and_saved(parts: Parts, out: Out, at: str) -> None:
+    third, data = await three(parts)
+    if at == "load":
+        await load(parts, data, S390X, ARM64)
+    else:
+        await load(parts, data)
+        data = await out.saved("multi:1", S390X, ARM64)
+        for image in (IMAGES[AMD64], IMAGES[ARM64], third):
+            with suppress(NotFoundError):
+                await parts.images.remove(image.id, force=True, in_use=())
+        await load(parts, data)
+    found = await tree(parts, "multi:1")
+    here = [(str(member.platform), member.available) for member in found.members]
+    assert here == [
+        ("linux/amd64", False),
+        ("linux/arm64/v8", True),
+        ("linux/s390x", True),
+        ("unknown/unknown", True),
+    ]
+    assert (await parts.images.get("multi:1")).record.id in (third.id, IMAGES[ARM64].id)
+
+
+async def test_host_s_platform_is_shown_of_several_that_are_asked_for(parts: Parts, out: Out) -> None:
+    await load(parts, layout(INDEX, *both()), ARM64, AMD64)
+    assert (await parts.images.get("multi:1")).record.id == IMAGES[AMD64].id
+    assert (await tree(parts, "multi:1")).whole
+    with pytest.raises(NotFoundError, match="no suitable export target found for platform linux/s390x"):
+        await out.saved("multi:1", ARM64, S390X)
+    with pytest.raises(NotFoundError, match="no matching manifest for linux/s390x"):
+        await load(parts, layout(INDEX, *both()), ARM64, S390X)
 
 
 async def test_name_keeps_what_it_points_to_whatever_other_names_its_image_has(parts: Parts, out: Out) -> None:
