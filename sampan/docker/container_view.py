@@ -242,6 +242,9 @@ def live_network(container: ContainerDetails) -> NetworkSettings:
     return NetworkSettings(endpoints=endpoints)
 
 
+# What of an endpoint Docker tells in an inspect alone.
+_UNLISTED: Final = dict.fromkeys(("Links", "Aliases", "DriverOpts", "DNSNames"))
+
 _NOWHERE: Final = EndpointState("", "", Endpoint(""))
 
 
@@ -293,7 +296,9 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
         "Status": status_text(container.state, now),
         "HostConfig": {"NetworkMode": spec.namespaces.network or "bridge"},
         "NetworkSettings": {
-            "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints}
+            "Networks": {
+                one.network: endpoint_json(one, container.id, version) | _UNLISTED for one in network.endpoints
+            }
         },
         "Mounts": points_json(container.mounts),
     }

@@ -45,7 +45,6 @@ class Meant:
 
 MEANT: Final[tuple[Meant, ...]] = (
     Meant("container.*", r".*\.Networks\.\*\.DNSNames(\[\])?", "dockerd has it from 1.44 on, at every version"),
-    Meant("containers", r".*\.Networks\.\*\.Aliases(\[\])?", "lists tell what an inspect tells"),
     Meant(
         "image", r"\.ContainerConfig\..*", "kept empty, for clients that fail without it; nobody records it any more"
     ),

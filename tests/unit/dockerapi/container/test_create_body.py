@@ -278,4 +278,5 @@ def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
     assert (settings["Ports"], settings["SandboxID"], settings["IPAddress"]) == ({}, "", "")
     assert settings["Networks"]["bridge"]["EndpointID"] == ""
     assert settings["Networks"]["bridge"]["Aliases"] == ["db"]
-    assert summary_json(container, (1, 50), 0.0)["Ports"] == []
+    listed = summary_json(container, (1, 50), 0.0)
+    assert (listed["Ports"], listed["NetworkSettings"]["Networks"]["bridge"]["Aliases"]) == ([], None)
