@@ -11,7 +11,7 @@ from sampan.errors import NotFoundError
 from sampan.oci.platform import parse_platform
 from sampan.oci.reference import parse_reference
 from sampan.pattern import Pattern, glob
-from sampan.resource.image import ImageDetails, ManifestKind
+from sampan.resource.image import ImageDetails
 
 if TYPE_CHECKING:  # who asks for images need not wait for its import
     from sampan.engine.parts import ContainerLookup
@@ -124,16 +124,7 @@ async def of_platform(images: ImageLookup, name: str, platform: str) -> ImageDet
         NotFoundError: no such image, or nothing of that platform is here; in Docker's words.
         InvalidArgumentError: that is no platform.
     """
-    wanted = parse_platform(platform)
-    image = await images.get(name, manifests=True)
-    if wanted.accepts(image.platform):
-        return image
-    for manifest in image.manifests:
-        if manifest.kind is not ManifestKind.IMAGE or manifest.platform is None or not manifest.available:
-            continue
-        if wanted.accepts(manifest.platform):
-            return await images.get(manifest.image_id)
-    raise NotFoundError(f"image with reference {name} was found but does not provide the specified platform ({wanted})")
+    return await images.get(name, platform=parse_platform(platform))
 
 
 async def ancestors(images: ImageLookup, image: ImageDetails) -> list[ImageDetails]:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:  # what a command line never calls need not be imported
 
     from sampan.build.protocols import Builder
     from sampan.disk import Disk
+    from sampan.oci.platform import Platform
     from sampan.resource.container import ContainerDetails
     from sampan.resource.image import ImageDetails
     from sampan.resource.listing import Filters, Page, Selection
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # what a command line never calls need not be imported
 class ImageLookup(Protocol):
     """What images there are; a part of ``resource.storage.images.Images``, which says what each promises."""
 
-    async def get(self, image: str, *, manifests: bool = False) -> "ImageDetails":
+    async def get(self, image: str, *, manifests: bool = False, platform: "Platform | None" = None) -> "ImageDetails":
         """Return one."""
 
     async def list(self, *, brief: bool = False) -> "Sequence[ImageDetails]":

@@ -10,6 +10,7 @@ import pytest
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from sampan.resource.image import ImageUse
 from sampan.resource.storage.images import Images
 from sampan.resource.transfer import Fetched, FetchResolved, Pushed, PushResolved, PushStep
@@ -52,6 +53,13 @@ class ImagesContract:
             await parts.images.remove("nosuch")
         with pytest.raises(InvalidArgumentError):
             await parts.images.get("No/Name")
+
+    async def test_one_is_found_for_its_platform_alone(self, parts: ImageParts) -> None:
+        await parts.add("web:1")
+        found = await parts.images.get("web:1")
+        assert await parts.images.get("web:1", platform=found.platform) == found
+        with pytest.raises(NotFoundError, match="does not provide the specified platform"):
+            await parts.images.get("web:1", platform=Platform("linux", "s390x"))
 
     async def test_lists_are_newest_first_and_a_brief_one_has_less(self, parts: ImageParts) -> None:
         older, newer = await parts.add("old:1"), await parts.add("new:1")

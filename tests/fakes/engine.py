@@ -148,7 +148,10 @@ class FakeImages(FakeRemoteManifests):
         raise NotFoundError(f"No such image: {wanted}")
 
     async def Get(self, request: images_pb2.GetRequest, context: Any) -> images_pb2.Image:
-        return self.find(request.image)
+        found = self.find(request.image)
+        if request.HasField("platform") and request.platform.architecture != found.platform.architecture:
+            raise NotFoundError(f"{request.image} does not provide the specified platform")
+        return found
 
     async def List(self, request: images_pb2.ListRequest, context: Any) -> AsyncIterator[images_pb2.ListResponse]:
         newest_first = sorted(self.images.values(), key=lambda one: -one.created.seconds)

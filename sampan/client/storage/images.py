@@ -104,9 +104,9 @@ class ImagesClient:
         """Keep leases within."""
         return kept(self._stub, *leases)
 
-    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
+    async def get(self, image: str, *, manifests: bool = False, platform: Platform | None = None) -> ImageDetails:
         """Return one."""
-        request = pb.GetRequest(image=image, manifests=manifests)
+        request = pb.GetRequest(image=image, manifests=manifests, platform=platform_to_proto(platform))
         return convert.IMAGE.decode(await self._again.ask(GET_IMAGE, lambda: self._stub.Get(request)))
 
     async def list(self, *, brief: bool = False) -> Sequence[ImageDetails]:

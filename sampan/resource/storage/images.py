@@ -81,8 +81,12 @@ class Images(Protocol):
             NotFoundError: one is over.
         """
 
-    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
-        """Return one; ``manifests``: with what its index leads to. NotFoundError: ``No such image: …``."""
+    async def get(self, image: str, *, manifests: bool = False, platform: Platform | None = None) -> ImageDetails:
+        """Return one; ``manifests``: with what its index leads to; ``platform``: what it is for that, if it is here.
+
+        Raises:
+            NotFoundError: ``No such image: …``, or it has nothing for ``platform``.
+        """
 
     async def list(self, *, brief: bool = False) -> Sequence[ImageDetails]:
         """Return all, newest first; ``brief``: without what the config says and may be long."""

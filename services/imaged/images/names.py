@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +22,7 @@ from imaged.images.store import existing, find
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.transfer.pull import pair_layers
 from sampan.disk import Root
-from sampan.errors import InvalidArgumentError, RemoteError, SampanError
+from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
 from sampan.log import log
 from sampan.oci.config_document import check_sizes, parse_config
 from sampan.oci.descriptor import INDEXES, Descriptor
@@ -151,6 +152,36 @@ class Images:
         """
         record, _ = await self._store.read(lambda db: find(db, image))
         return Image(record, await self._config(record.id, 0))
+
+    async def of_platform(self, image: str, platform: Platform) -> Image:
+        """Find an image as ``get`` does, and return it or, if it is for another platform, what its index has for this.
+
+        Of what is here under that index alone, and is no image of its own, the names are the index's.
+
+        Raises:
+            NotFoundError: in Docker's words, no such image, or nothing of it is here for ``platform``.
+        """
+        found = await self.get(image)
+        if platform.accepts(found.config.platform):
+            return found
+        for member in (await self.tree(found.record.target)).of_platform(platform):
+            manifest, described, *layers = member.blobs
+            with suppress(NotFoundError):
+                return await self.get(described.digest)
+            config = await self._config(described.digest, described.size)
+            record = replace(
+                found.record,
+                id=described.digest,
+                manifest=manifest,
+                layers=pair_layers(Manifest(described, tuple(layers)), config),
+                content_bytes=member.here_bytes,
+                parent=None,
+                deferred=(),
+            )
+            return Image(record, config)
+        raise NotFoundError(
+            f"image with reference {image} was found but does not provide the specified platform ({platform})"
+        )
 
     async def tree(self, target: Descriptor) -> Tree:
         """Return what a manifest or an index leads to, and how much of it is here."""

@@ -130,7 +130,12 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Image:
         """Find an image."""
-        return await self._shown(await self._images.get(request.image), manifests=request.manifests)
+        platform = platform_from_proto(request.platform)
+        if platform is None:
+            found = await self._images.get(request.image)
+        else:
+            found = await self._images.of_platform(request.image, platform)
+        return await self._shown(found, manifests=request.manifests)
 
     async def _shown(self, image: Image, *, manifests: bool) -> pb.Image:
         tree = await self._images.tree(image.record.target) if manifests else None

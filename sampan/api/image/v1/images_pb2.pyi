@@ -836,18 +836,24 @@ class GetRequest(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     MANIFESTS_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     manifests: _builtins.bool
     """say what its index leads to"""
+    @_builtins.property
+    def platform(self) -> Global___Platform:
+        """what its index has for this platform, if it is not for that itself; NOT_FOUND: nothing"""
+
     def __init__(
         self,
         *,
         image: _builtins.str = ...,
         manifests: _builtins.bool = ...,
+        platform: Global___Platform | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "manifests", b"manifests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "manifests", b"manifests", "platform", b"platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -320,6 +320,18 @@ async def test_save_for_one_platform_has_its_manifest_alone(parts: Parts, out: O
         await out.saved("multi:1", Platform("linux", "s390x"))
 
 
+async def test_platform_that_came_with_an_archive_is_an_image_to_look_at(parts: Parts) -> None:
+    third, data = await three(parts)
+    await load(parts, data)
+    for platform, image in ((ARM64, IMAGES[ARM64]), (S390X, third), (AMD64, IMAGES[AMD64])):
+        found = await parts.images.of_platform("multi:1", platform)
+        assert (found.record.id, found.repo_tags) == (image.id, ("multi:1",))
+        assert found.record.manifest.digest == sha256(image.manifest())
+        assert [each.diff_id for each in found.record.layers] == [each.diff_id for each in image.layers]
+    with pytest.raises(NotFoundError, match=r"does not provide the specified platform \(linux/riscv64\)"):
+        await parts.images.of_platform("multi:1", Platform("linux", "riscv64"))
+
+
 async def three(parts: Parts) -> tuple[Image, bytes]:
     """Return an image for a third platform, and an index of all with an attestation about that one."""
     third = Image([layer(tar(Entry("s390x", b"1")), "none")], oci=True, architecture="s390x")
