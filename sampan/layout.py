@@ -59,6 +59,10 @@ class Layout:
         """The service's volatile directory."""
         return self.run_root / service
 
+    def unfinished(self, service: str) -> Path:
+        """Is there while a service runs that is started when it is asked, and after it was killed."""
+        return self.data(service) / "unfinished"
+
     def socket(self, service: str) -> Path:
         """The service's gRPC socket."""
         return self.run_root / f"{service}.sock"

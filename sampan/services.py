@@ -13,6 +13,7 @@ class Run(enum.Enum):
     """Who starts a service."""
 
     ALWAYS = "always"  # `sampan up`, in the order of the table; stopped in reverse
+    WHEN_ASKED = "when asked"  # `sampan up` listens in its place and starts it for the first who connects
     ON_DEMAND = "on demand"  # a user, with a command of its own
 
 
@@ -32,7 +33,7 @@ TABLE: Final = (
     ServiceEntry("imaged", 9661, used_by_engine=True, accounts_for_disk=True),
     ServiceEntry("snapshotter", 9662, used_by_engine=True, accounts_for_disk=True),
     ServiceEntry("runtimed", 9663, used_by_engine=True, accounts_for_disk=True),
-    ServiceEntry("buildd", 9666),
+    ServiceEntry("buildd", 9666, Run.WHEN_ASKED),
     ServiceEntry("dockerapi", 9664),
     ServiceEntry("registryd", 9665, Run.ON_DEMAND),
     ServiceEntry("crid", 9667, Run.ON_DEMAND, may_be_kept=True),
@@ -41,7 +42,9 @@ TABLE: Final = (
 ALL: Final = tuple(entry.name for entry in TABLE)
 # Whose the sockets are that systemd passes to the engine.
 LISTENER: Final = "dockerapi"
-STARTED: Final = tuple(entry.name for entry in TABLE if entry.run is Run.ALWAYS)
+# What `sampan up` keeps: those that run always, and those that do when somebody asks them for something.
+STARTED: Final = tuple(entry.name for entry in TABLE if entry.run is not Run.ON_DEMAND)
+WHEN_ASKED: Final = tuple(entry.name for entry in TABLE if entry.run is Run.WHEN_ASKED)
 # What `sampan up` may keep besides, the last to start.
 KEPT: Final = tuple(entry.name for entry in TABLE if entry.may_be_kept)
 USED_BY_ENGINE: Final = tuple(entry.name for entry in TABLE if entry.used_by_engine)

@@ -27,6 +27,7 @@ _FREE_NAMES = frozenset(
 
 # Short files with one user that stay files, and why.
 _KEPT = {
+    "buildd.configuration": "the supervisor reads it as well, and does not import the builder for that",
     "dockerapi.container.rows": "held by the backend, which knows no handler",
     "imaged.registry.addresses": "imported with the first request: it brings aiohttp, a third of a second and 8 MB",
     "runtimed.lifecycle.restart": "what a policy says, apart from the loop that obeys it",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 
 _BUILDER: Final = "buildd"
+_BUILDER_IDLE_S: Final = 10.0  # to whom nobody is connected ends after a while
 _PRIVATE_REGISTRY: Final = "registryd"
 _REGISTRY_ROWS: Final = "registry.db"
 
@@ -33,8 +34,11 @@ _REGISTRY_ROWS: Final = "registry.db"
 class Channels(Mapping[str, grpc.aio.Channel]):
     """Channels to services by their names, each opened when it is first asked for: that takes a millisecond each."""
 
-    def __init__(self, layout: Layout, names: Iterable[str], tell: Tell | None = None) -> None:
-        """``tell`` is told of each call."""
+    def __init__(
+        self, layout: Layout, names: Iterable[str], tell: Tell | None = None, idle_s: float | None = None
+    ) -> None:
+        """``tell`` is told of each call. See ``open_channel`` for ``idle_s``."""
+        self._idle_s = idle_s
         self._layout = layout
         self._tell = tell
         self._names = tuple(names)
@@ -44,7 +48,7 @@ class Channels(Mapping[str, grpc.aio.Channel]):
         if name not in self._opened:
             if name not in self._names:
                 raise KeyError(name)
-            self._opened[name] = open_channel(self._layout.socket(name), self._tell)
+            self._opened[name] = open_channel(self._layout.socket(name), self._tell, self._idle_s)
         return self._opened[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -78,7 +82,8 @@ class Services:
         the calls that may be repeated, the first of them as any other. ``tell`` is told of each call.
         """
         async with AsyncExitStack() as stack:
-            channels, builder = Channels(layout, USED_BY_ENGINE, tell), Channels(layout, (_BUILDER,), tell)
+            channels = Channels(layout, USED_BY_ENGINE, tell)
+            builder = Channels(layout, (_BUILDER,), tell, _BUILDER_IDLE_S)
             for opened in (channels, builder):
                 stack.push_async_callback(opened.close)
             yield cls(layout, channels, builder, waits=waits)

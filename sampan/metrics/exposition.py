@@ -3,13 +3,14 @@
 import errno
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Final
 from urllib.parse import parse_qs
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -40,6 +41,7 @@ class Page:
 
 
 _MOST_AT_ONCE: Final = 4
+_BACKLOG: Final = 16
 _PATIENCE_S: Final = 10.0
 _GZIP_WBITS: Final = 31
 
@@ -69,24 +71,27 @@ class Exposition:
         service: str,
         layout: Layout,
         pages: Mapping[str, Page] | None = None,
+        passed: socket.socket | None = None,
     ) -> None:
-        """Serve ``registry`` and then ``series``, whose members are called in the threads; ``pages`` by their paths."""
+        """Serve ``registry`` and then ``series``, whose members are called in the threads; ``pages`` by their paths.
+
+        ``passed`` is the socket to serve at if it listens already.
+        """
         self.address = ""
         self._server: WSGIServer | None = None
-        if setting == "off":
+        self._app = _App(registry, series, pages or {})
+        listener = passed or listen(setting, service, layout)
+        if listener is None:
             return
-        host, port = _resolve(setting, service, layout)
-        try:
-            address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            server = type("Server", (_Server,), {"address_family": address[0]})
-            self._server = make_server(str(address[4][0]), port, _App(registry, series, pages or {}), server, _Handler)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise UnavailableError(f"metrics address {host}:{port} is in use: set another one") from error
-            raise InvalidArgumentError(f"metrics address {setting!r}: {error.strerror}") from error
+        self._server = _Server(listener, self._app)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
-        self.address = f"{host}:{self._server.server_port}"
+        self.address = address_of(listener)
+
+    @property
+    def asked_at(self) -> float:
+        """The monotonic time in seconds at which somebody has asked last; 0: nobody has."""
+        return self._app.asked_at
 
     def close(self) -> None:
         """Stop serving; safe to repeat."""
@@ -96,10 +101,44 @@ class Exposition:
             self._server = None
 
 
+def listen(setting: str, service: str, layout: Layout) -> socket.socket | None:
+    """Return a socket that listens where ``setting`` says that ``service`` tells its metrics; None: nowhere.
+
+    Raises:
+        InvalidArgumentError: that is no address of this machine.
+        UnavailableError: somebody else listens there.
+    """
+    if setting == "off":
+        return None
+    host, port = _resolve(setting, service, layout)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UnavailableError(f"metrics address {host}:{port} is in use: set another one") from error
+        raise InvalidArgumentError(f"metrics address {setting!r}: {error.strerror}") from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return host:port of a socket that listens."""
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     """A thread per scrape."""
 
     daemon_threads = True
+
+    def __init__(self, listener: socket.socket, app: "_App") -> None:
+        host, port = listener.getsockname()[:2]
+        super().__init__((host, port), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = str(host), int(port)  # what server_bind would have set, but for a lookup
+        self.setup_environ()
+        self.set_app(app)
 
 
 class _Handler(WSGIRequestHandler):
@@ -117,8 +156,10 @@ class _App:
         self._series = series
         self._pages = pages
         self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self.asked_at = 0.0
 
     def __call__(self, environ: Mapping[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
+        self.asked_at = time.monotonic()
         if environ["REQUEST_METHOD"] != "GET":
             start_response("405 Method Not Allowed", [("Allow", "GET"), ("Content-Type", "text/plain")])
             return [b"only GET is allowed\n"]

@@ -9,6 +9,7 @@ import fcntl
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -29,14 +30,17 @@ from sampan.layout import Layout
 from sampan.log import log
 from sampan.metrics import exposition
 from sampan.service import config as configuration
+from sampan.service import listening
 from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHandler
 from sampan.service.interceptor import Interceptor, RpcMetrics
-from sampan.service.notify import notify
-from sampan.service.rest import Rest, give_back
+from sampan.service.notify import kept, notify
+from sampan.service.rest import Idle, Rest, give_back
 from sampan.service.set_aside import SetAside
 from sampan.service.statefile import StateFile, StoreCollector
+from sampan.services import WHEN_ASKED
 from sampan.sys import closed
-from sampan.sys.files import note_owner
+from sampan.sys.files import note_owner, sync_directory
+from sampan.wire.entrance import Entrance
 
 if TYPE_CHECKING:
     from sampan.store.database import Store
@@ -54,7 +58,11 @@ SERVER_OPTIONS: Final = (
 
 
 # Listens, within, at the first socket, and passes on to the second what it does not answer itself.
-Front = Callable[[Path, Path], AbstractAsyncContextManager[None]]
+Front = Callable[[Path | Entrance, Path], AbstractAsyncContextManager[None]]
+
+# What the supervisor calls the sockets that it holds for a service which is started when it is asked.
+ENTRANCE: Final = "entrance"
+METRICS: Final = "metrics"
 
 
 @dataclass(slots=True)
@@ -78,6 +86,7 @@ class Service(Generic[C]):
     _stores: "list[Store]"
     _fronts: list[Front]
     told: asyncio.Event  # that the process is to end; without it, what is ``stopping`` begins anew
+    _idle: "list[tuple[float, Callable[[], bool]]]"
 
     def serve(self, servicer: object) -> None:
         """Serve ``servicer``; it derives from a generated ``<Name>Servicer``, which says what service it is."""
@@ -90,6 +99,13 @@ class Service(Generic[C]):
     def stand_before(self, front: Front) -> None:
         """Have ``front`` answer at the service's socket; gRPC's server then does so at another, behind it."""
         self._fronts.append(front)
+
+    def end_when_idle(self, after_s: float, is_busy: Callable[[], bool]) -> None:
+        """End ``after_s`` seconds after the last use, if there is somebody who starts the service when it is asked.
+
+        That it is called, that a client is connected, a scrape: all of this is use, and so is that ``is_busy`` says so.
+        """
+        self._idle.append((after_s, is_busy))
 
     async def open_store(self, path: Path, schema: str) -> "Store":
         """Open a database that lives as long as the service does, and is checked with it. Raises as ``Store`` does."""
@@ -180,6 +196,11 @@ async def _once(
             closed.make_closed(directory)
             closed.close_files(directory)
         stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
+        passed: dict[str, socket.socket] = {}
+        if name in WHEN_ASKED:
+            stack.enter_context(_unfinished(layout.unfinished(name)))
+            passed = stack.enter_context(_passed())
+        entrance = Entrance(passed[ENTRANCE]) if ENTRANCE in passed else None
         stack.callback(tracing.start(name, config.traces))
         registry = exposition.new_registry()
         rest = Rest.of(asyncio.get_running_loop())
@@ -189,7 +210,24 @@ async def _once(
         set_aside = SetAside(name, layout.run(name))
         state = StateFile(name, layout, config.socket_group)
         service = Service(
-            config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], {}, [], [], [], [], told
+            config,
+            layout,
+            registry,
+            server,
+            stack,
+            stopping,
+            rest,
+            [],
+            set_aside,
+            state,
+            [],
+            {},
+            [],
+            [],
+            [],
+            [],
+            told,
+            [],
         )
         registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()
@@ -198,14 +236,21 @@ async def _once(
         _serve_check(service, name, damage)
         names = service._names
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        scrape = exposition.Exposition(registry, service.series, config.metrics, name, layout, service.pages)
+        scrape = exposition.Exposition(
+            registry, service.series, config.metrics, name, layout, service.pages, passed.get(METRICS)
+        )
         stack.callback(scrape.close)
+        if entrance is not None and not service._fronts:
+            from sampan.wire.http2.relay import standing_before  # where a service has no front, or is damaged
+
+            service.stand_before(standing_before)
         behind = layout.run(name) / "grpc.sock" if service._fronts else layout.socket(name)
         _bind(server, behind, layout, config.socket_group)
         await server.start()
         for front in service._fronts:
-            await stack.enter_async_context(front(layout.socket(name), behind))
-            _share(layout.socket(name), layout, config.socket_group)
+            await stack.enter_async_context(front(entrance or layout.socket(name), behind))
+            if entrance is None:
+                listening.share(layout.socket(name), layout, config.socket_group)
         for served in ("", *names):
             await checker.set(served, _health(served, damage))
         stack.callback(state.close)
@@ -216,6 +261,8 @@ async def _once(
         rest.used()  # by whoever waits for this
         reloading.callbacks = service.reloads
         stack.callback(reloading.callbacks.clear)
+        if entrance is not None:
+            _end_when_idle(service, entrance, scrape)
         notify("READY=1")
         log.info("serving", socket=str(layout.socket(name)), metrics=scrape.address, pid=os.getpid())
         await stopping.wait()
@@ -265,17 +312,55 @@ def _bind(server: grpc.aio.Server, path: Path, layout: Layout, group: str) -> No
         server.add_insecure_port(f"unix:{path}")  # the socket exists, and is ours alone to share, from here on
     finally:
         os.umask(previous)
-    _share(path, layout, group)
+    listening.share(path, layout, group)
 
 
-def _share(path: Path, layout: Layout, group: str) -> None:
-    """Let ``group`` use a socket, unless everybody has to come by dockerapi's gate.
+@contextlib.contextmanager
+def _passed() -> Iterator[dict[str, socket.socket]]:
+    """Have the sockets, by name, that the supervisor holds for this service, if there is one that does."""
+    found: dict[str, socket.socket] = {}
+    if address := os.environ.get("NOTIFY_SOCKET", ""):
+        try:
+            found = kept(address)
+        except OSError as error:
+            log.warning("sockets that were kept could not be had", error=str(error))
+    try:
+        yield found
+    finally:
+        for each in found.values():
+            each.close()
 
-    Looked at afterwards: whoever makes the marker closes the sockets that are there by then.
-    """
-    closed.share(path, group)
-    if layout.gate_marker.exists():
-        path.chmod(0o600)
+
+def _end_when_idle(service: Service[C], entrance: Entrance, scrape: exposition.Exposition) -> None:
+    """End the service as it asked for; whoever connects from then on is left to the next process."""
+    supervisor = os.getppid()
+
+    def shut() -> None:
+        log.info("nobody has asked for anything: ending until somebody does")
+        entrance.shut()
+        service.told.set()
+        service.stopping.set()
+
+    for after_s, is_busy in service._idle:
+        if after_s > 0:
+
+            def is_used(is_busy: Callable[[], bool] = is_busy) -> bool:
+                # Without the supervisor nobody would start it again.
+                return entrance.is_used or is_busy() or os.getppid() != supervisor
+
+            idle = Idle(asyncio.get_running_loop(), shut)
+            service.stack.callback(idle.close)
+            idle.start(after_s, is_used, lambda: max(service.rest.used_at, scrape.asked_at))
+
+
+@contextlib.contextmanager
+def _unfinished(marker: Path) -> Iterator[None]:
+    """Have ``marker`` there while the service runs, and afterwards if it did not come to its end in order."""
+    with contextlib.suppress(OSError):  # a full disk, with which an engine has to start
+        marker.touch(0o600)
+        sync_directory(marker.parent)
+    yield
+    marker.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,45 @@
-"""Where a service listens beside its socket, and with which certificate."""
+"""Where a service listens: at its socket, and beside it, with which certificate."""
 
+import os
+import socket
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.layout import Layout
+from sampan.sys import closed
+
+_BACKLOG: Final = 128
+
+
+def listen(path: Path, layout: Layout, group: str) -> socket.socket:
+    """Return a socket that listens at ``path``, one of the engine's sockets, in the place of what is there. OSError."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        previous = os.umask(0o117)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(previous)
+        listener.listen(_BACKLOG)
+        share(path, layout, group)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def share(path: Path, layout: Layout, group: str) -> None:
+    """Let ``group`` use a socket, unless everybody has to come by dockerapi's gate.
+
+    Looked at afterwards: whoever makes the marker closes the sockets that are there by then.
+    """
+    closed.share(path, group)
+    if layout.gate_marker.exists():
+        path.chmod(0o600)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""A service that nobody asks for anything gives back what only answering needs: pages of code, and what was freed."""
+"""A service that nobody asks for anything gives back what only answering needs: pages of code, and what was freed.
+
+One that is started for whoever asks ends after a while, and gives back all of it.
+"""
 
 import asyncio
 import gc
@@ -45,6 +48,11 @@ class Rest:
         self._timer: Timer | None = None
         self._more: list[Callable[[], object]] = []
 
+    @property
+    def used_at(self) -> float:
+        """The loop's time in seconds at which ``used`` was called last."""
+        return self._last_s
+
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Self:
         """Return the rest of the service that runs in ``loop``: memory goes back."""
@@ -81,3 +89,40 @@ class Rest:
         for give in self._more:
             give()
         self._begin()
+
+
+class Idle:
+    """Calls ``end`` once nothing was used for ``after_s`` seconds and nothing is in use; see ``start``."""
+
+    def __init__(self, timers: Timers, end: Callable[[], object]) -> None:
+        self._timers = timers
+        self._end = end
+        self._timer: Timer | None = None
+
+    def start(self, after_s: float, is_used: Callable[[], bool], used_at: Callable[[], float]) -> None:
+        """Begin to look, now and again.
+
+        Args:
+            after_s: seconds.
+            is_used: whether something is in use, which is as if it had been used just now.
+            used_at: the time of ``timers`` at which something was used last, before it was seen in use.
+        """
+        begin = self._timers.time()
+
+        def look() -> None:
+            nonlocal begin
+            now = self._timers.time()
+            if is_used():
+                begin = now
+            left_s = max(begin, used_at()) + after_s - now
+            if left_s > 0:
+                self._timer = self._timers.call_later(left_s, look)
+            else:
+                self._end()
+
+        self._timer = self._timers.call_later(after_s, look)
+
+    def close(self) -> None:
+        """Do nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()

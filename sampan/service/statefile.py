@@ -2,7 +2,8 @@
 
 The file holds ``pid``, ``socket`` and ``metrics`` (its address), and ``problems``: sentences about what does not keep
 the service from its work and should be looked after all the same, such as a disk that is full. ``sampan status`` shows
-them.
+them. ``waits`` is in that of a service which does not run and is started for whoever connects; the process is the
+supervisor's then.
 """
 
 import contextlib
@@ -27,9 +28,11 @@ if TYPE_CHECKING:  # not every service has a database
 class StateFile:
     """Exists from ``open`` to ``close``; problems may be noted before and in between."""
 
-    def __init__(self, name: str, layout: Layout, group: str) -> None:
+    def __init__(self, name: str, layout: Layout, group: str, *, waits: bool = False) -> None:
         self._path = layout.state_file(name)
-        self._facts = {"service": name, "pid": os.getpid(), "socket": str(layout.socket(name))}
+        self._facts: dict[str, object] = {"service": name, "pid": os.getpid(), "socket": str(layout.socket(name))}
+        if waits:
+            self._facts["waits"] = True
         self._group = group
         self._problems: dict[str, str] = {}
         self._open = False

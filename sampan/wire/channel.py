@@ -41,12 +41,16 @@ _GONE_S: Final = 0.5
 Tell = Callable[[str, float], None]
 
 
-def open_channel(socket: Path, tell: Tell | None = None) -> grpc.aio.Channel:
-    """Return a channel to a service; connects when first used. With nobody there, calls fail with UnavailableError."""
+def open_channel(socket: Path, tell: Tell | None = None, idle_s: float | None = None) -> grpc.aio.Channel:
+    """Return a channel to a service; connects when first used. With nobody there, calls fail with UnavailableError.
+
+    It disconnects after ``idle_s`` seconds without a call; None: gRPC's half an hour.
+    """
+    options = _OPTIONS if idle_s is None else (*_OPTIONS, ("grpc.client_idle_timeout_ms", int(idle_s * 1000)))
     own: list[grpc.aio.ClientInterceptor] = [_TracedUnary(), _TracedStream()] if tracing.is_on() else []
     if tell is not None:
         own += [kind(tell) for kind in (_ToldUnary, _ToldStream, _ToldInput, _ToldBoth)]
-    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS, interceptors=own or None)
+    return grpc.aio.insecure_channel(f"unix:{socket}", options=options, interceptors=own or None)
 
 
 class _TracedUnary(grpc.aio.UnaryUnaryClientInterceptor):

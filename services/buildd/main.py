@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.build.frontends import FrontendParts
-from buildd.cache.collector import Bounds, PruneRule
+from buildd.configuration import Config
 from buildd.exporters.exporters import BuildExporters
 from buildd.exporters.layers import LayerConverter
 from buildd.frontend.frontend import DockerfileFrontend
@@ -39,35 +38,9 @@ from sampan.docker.options.namespaces import BRIDGE
 from sampan.errors import DatabaseDamagedError, DataLossError
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
-from sampan.service.config import ProxyConfig, option, tables
 from sampan.service.harness import Service, run
 
 _REACH_S: Final = 20.0  # the services that this one needs start before it
-
-
-@dataclass(frozen=True, slots=True)
-class Config(ProxyConfig):
-    """What the builder can be told."""
-
-    allow_network_host: bool = option(default=True, help="let a build's client grant it the host's network")
-    allow_security_insecure: bool = option(default=False, help="let a build's client grant it all rights on the host")
-    max_parallelism: int = option(0, "most processes of steps at the same time; 0: twice the processors, four at least")
-    cache_reserved_bytes: int = option(0, "bytes of build cache that stay in any case; 0: by the disk's size")
-    cache_max_bytes: int = option(0, "most bytes of build cache; 0: by the disk's size")
-    cache_min_free_bytes: int = option(0, "bytes of the disk that the build cache leaves free; 0: by its size")
-    cache_gc: bool = option(True, "prune the build cache by itself")
-    cache_policy: tuple[PruneRule, ...] = tables(
-        "what of the build cache is pruned by itself, one rule after another; without any, as BuildKit has it"
-    )
-    defer_bytes: int = option(16 << 20, "bytes from which on a layer's blob is made when it is needed; 0: at once")
-
-    @property
-    def bounds(self) -> Bounds | None:
-        """What the build cache is kept within; None: nothing is pruned by itself. InvalidArgumentError."""
-        if not self.cache_gc:
-            return None
-        rules = tuple(rule.options for rule in self.cache_policy)
-        return Bounds(self.cache_reserved_bytes, self.cache_max_bytes, self.cache_min_free_bytes, rules)
 
 
 async def build(service: Service[Config]) -> None:
@@ -156,6 +129,7 @@ async def _build(service: Service[Config]) -> None:
         )
     )
     stack.push_async_callback(builds.close)
+    service.end_when_idle(config.idle_s, lambda: bool(parts.solver.running) or parts.cache.is_due)
     service.serve(ControlServicer(builds))
     service.stand_before(front.listening)
     service.serve(GatewayServicer(builds))

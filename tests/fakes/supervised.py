@@ -3,19 +3,22 @@
 It tells in ``history`` what it does, and in ``how-<name>`` whether it was forked or started by exec. Files in the
 data root change how it behaves: ``fail-<name>`` holds the status it exits with at once, ``mute-<name>`` makes it never
 ready, ``deaf-<name>`` makes it ignore SIGTERM, ``slow-<name>`` holds the seconds that it asks for and takes to stop.
+One that is started when it is asked answers each client with its pid, and ends in order after one that has sent a byte.
 """
 
 import fcntl
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 from types import FrameType
 
 from sampan.layout import Layout
-from sampan.service.notify import EXTEND_TIMEOUT, notify
+from sampan.service.notify import EXTEND_TIMEOUT, kept, notify
+from sampan.services import WHEN_ASKED
 
 
 def main(name: str) -> None:
@@ -55,5 +58,23 @@ def main(name: str) -> None:
     layout.state_file(name).write_text(json.dumps(facts))
     if not (layout.data_root / f"mute-{name}").exists():
         notify("READY=1")
+    if name in WHEN_ASKED:
+        answer(layout, name)
+        stop(0, None)
     while True:
         signal.pause()
+
+
+def answer(layout: Layout, name: str) -> None:
+    """Answer clients until one sends a byte."""
+    layout.unfinished(name).touch()
+    entrance = kept(os.environ["NOTIFY_SOCKET"])["entrance"]
+    entrance.setblocking(True)
+    asked = b""
+    while not asked:
+        connection, _ = entrance.accept()
+        with connection:
+            connection.sendall(str(os.getpid()).encode())
+            connection.shutdown(socket.SHUT_WR)
+            asked = connection.recv(1)
+    layout.unfinished(name).unlink()

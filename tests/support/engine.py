@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sampan.json_types import JsonObject
 from sampan.layout import Layout
 from sampan.services import STARTED
 from tests.support.docker_client import DockerClient, Result, answers, result_of
@@ -92,13 +94,27 @@ class Engine:
         return result_of(done)
 
     def pid(self, service: str) -> int:
-        """Return the pid that ``service`` has now."""
-        pid: int = json.loads(self.layout.state_file(service).read_text())["pid"]
+        """Return the pid that ``service`` has now. One that waits until somebody asks it for something is asked."""
+        facts = self.facts(service)
+        if facts.get("waits"):
+            eventually(lambda: not self._ask(service).get("waits"), f"{service} is started")
+            facts = self.facts(service)
+        pid: int = facts["pid"]
         return pid
+
+    def facts(self, service: str) -> JsonObject:
+        """Return what the state file of ``service`` says."""
+        facts: JsonObject = json.loads(self.layout.state_file(service).read_text())
+        return facts
+
+    def _ask(self, service: str) -> JsonObject:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(self.layout.socket(service)))
+        return self.facts(service)
 
     def metrics_url(self, service: str) -> str:
         """Return where ``service`` is scraped."""
-        return f"http://{json.loads(self.layout.state_file(service).read_text())['metrics']}/metrics"
+        return f"http://{self.facts(service)['metrics']}/metrics"
 
     def kill(self, service: str) -> None:
         """Kill ``service`` without a warning and return once its successor serves."""

@@ -63,6 +63,11 @@ class NotifySocket:
         elif "FDSTOREREMOVE" in said:
             self._let_go(name)
 
+    def hold(self, name: str, held: socket.socket) -> None:
+        """Have a socket for the service, which asks for it as for what it has left here; it stays the caller's, too."""
+        self._let_go(name)
+        self._kept[name] = os.dup(held.fileno())
+
     def _let_go(self, name: str) -> None:
         if (fd := self._kept.pop(name, None)) is not None:
             os.close(fd)

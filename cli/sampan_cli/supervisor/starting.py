@@ -20,6 +20,7 @@ from typing import Final, NoReturn, Self
 
 from sampan.layout import Layout
 from sampan.service.lean import lean_imports
+from sampan.services import WHEN_ASKED
 from sampan.sys.command_line import show_command_line
 from sampan_cli.supervisor.child import Child
 
@@ -57,7 +58,7 @@ class CommonCode:
     def load(cls) -> Self:
         """Load it. To be called while there is one thread, before anything that a fork must not take along."""
         with lean_imports():
-            for module in _COMMON:
+            for module in (*_COMMON, *(f"{name}.configuration" for name in WHEN_ASKED)):
                 importlib.import_module(module)
         gc.collect()
         gc.freeze()  # what nobody touches stays the same memory in all processes

@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan.service.notify import EXTEND_TIMEOUT, notify
-from sampan.services import LISTENER, STARTED
+from sampan.services import LISTENER, STARTED, WHEN_ASKED
 from sampan.sys.closed import make_closed
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
@@ -25,6 +25,9 @@ from sampan_cli.supervisor.child import Backoff, Child, NotifySocket
 from sampan_cli.supervisor.logs import LogWatcher
 from sampan_cli.supervisor.starting import CommonCode, start
 from sampan_cli.supervisor.warming import WarmStarts
+
+if TYPE_CHECKING:
+    from sampan_cli.supervisor.asked import Asked
 
 # A service gets its own grace for calls in flight (5 s unless configured) and then as much again to close things.
 STOP_TIMEOUT_S: Final = 10.0
@@ -49,11 +52,18 @@ class _Keeper:
     name: str
     notify: NotifySocket
     backoff: Backoff = field(default_factory=Backoff)
-    child: Child | None = None  # None: between a death and the restart
+    asked: "Asked | None" = None  # where, if it is to run only then
+    waits: bool = False  # for somebody who asks
+    child: Child | None = None  # None: between a death and the restart, and while it waits
     ready_at: float | None = None
     restart_at: float | None = None
     log_start: int = 0  # where in its log the present process began
     stops_by: float = 0.0  # by when it has to have ended, once it was told to
+
+    @property
+    def is_up(self) -> bool:
+        """Whether who asks it for something gets an answer, soon at least."""
+        return self.waits or self.ready_at is not None
 
 
 class Supervisor:
@@ -111,6 +121,7 @@ class Supervisor:
             self._code = CommonCode.load()
             self._warm_starts = WarmStarts(self._layout, self._code)
             stack.callback(self._warm_starts.close)
+            self._listen(stack)
             self._await_command_lines()
             try:
                 self._serve()
@@ -163,6 +174,37 @@ class Supervisor:
             self._keepers.append(keeper)
             self._selector.register(keeper.notify, selectors.EVENT_READ, lambda keeper=keeper: self._on_notify(keeper))
 
+    def _listen(self, stack: contextlib.ExitStack) -> None:
+        """Listen for those services that run only while they are asked."""
+        from sampan_cli.supervisor.asked import Asked  # among what was just loaded
+
+        for keeper in self._keepers:
+            if keeper.name in WHEN_ASKED:
+                try:
+                    keeper.asked = Asked(keeper.name, self._layout)
+                except (SampanError, OSError) as error:
+                    raise ServiceFailedError(f"{keeper.name} cannot be started: {error}") from error
+                stack.callback(keeper.asked.close)
+                for name, held in keeper.asked.held.items():
+                    keeper.notify.hold(name, held)
+
+    def _wait(self, keeper: _Keeper, asked: "Asked") -> None:
+        """Have a service not run until somebody asks."""
+        keeper.waits = True
+        asked.tell()
+        for held in asked.held.values():
+            self._selector.register(held, selectors.EVENT_READ, lambda: self._on_asked(keeper, asked))
+
+    def _wait_no_more(self, keeper: _Keeper, asked: "Asked") -> None:
+        keeper.waits = False
+        for held in asked.held.values():
+            self._selector.unregister(held)
+
+    def _on_asked(self, keeper: _Keeper, asked: "Asked") -> None:
+        if keeper.waits and not self._stopping:  # once, if it is asked in two ways at the same time
+            self._wait_no_more(keeper, asked)
+            self._start(keeper)
+
     def _await_command_lines(self) -> None:
         self._selector.register(self._warm_starts.listener, selectors.EVENT_READ, self._on_command_line)
 
@@ -186,7 +228,10 @@ class Supervisor:
     def _serve(self) -> None:
         start_deadline = time.monotonic() + self._start_timeout_s
         for keeper in self._keepers:
-            self._start(keeper)
+            if keeper.asked is None or keeper.asked.must_start:
+                self._start(keeper)
+            else:
+                self._wait(keeper, keeper.asked)
         while not self._stopping:
             deadlines = [keeper.restart_at for keeper in self._keepers if keeper.restart_at is not None]
             if not self._engine_ready:
@@ -197,7 +242,7 @@ class Supervisor:
                 if keeper.restart_at is not None and keeper.restart_at <= now:
                     self._start(keeper)
             if not self._engine_ready and now >= start_deadline:
-                late = next(keeper for keeper in self._keepers if keeper.ready_at is None)
+                late = next(keeper for keeper in self._keepers if not keeper.is_up)
                 raise self._failure(late, f"is not ready after {self._start_timeout_s:g} s")
 
     def _handle_events(self, deadline: float | None) -> None:
@@ -223,7 +268,7 @@ class Supervisor:
         if not ready or keeper.child is None or keeper.ready_at is not None or self._stopping:
             return
         keeper.ready_at = time.monotonic()
-        if not self._engine_ready and all(each.ready_at is not None for each in self._keepers):
+        if not self._engine_ready and all(each.is_up for each in self._keepers):
             self._engine_ready = True
             self._on_ready()
             trim()
@@ -246,6 +291,10 @@ class Supervisor:
         keeper.child = keeper.ready_at = None
         if self._stopping:
             return
+        if keeper.asked is not None and code == 0:
+            keeper.backoff = Backoff()
+            self._wait(keeper, keeper.asked)
+            return
         delay = keeper.backoff.delay_after_death(ready_for_s)
         how = _describe_exit(code)
         if not self._engine_ready and (code == _BAD_CONFIGURATION or keeper.backoff.deaths >= _DEATHS_AT_START):
@@ -265,6 +314,9 @@ class Supervisor:
         self._stopping = True  # nothing is restarted from here on
         notify("STOPPING=1")
         self._stop_warm_starts()
+        for keeper in self._keepers:
+            if keeper.waits and keeper.asked is not None:
+                self._wait_no_more(keeper, keeper.asked)
         for keeper in reversed(self._keepers):
             if keeper.child is None:
                 continue

@@ -4,8 +4,8 @@ Reference: RFC 9113, section 8.1.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -14,10 +14,11 @@ from urllib.parse import quote
 import grpc
 
 from sampan.errors import SampanError
+from sampan.wire.entrance import Entrance
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.frames import ErrorCode
 from sampan.wire.http2.protocol import ByteStream, SocketStream
-from sampan.wire.http2.served import ServedConnection
+from sampan.wire.http2.served import ServedConnection, answering
 from sampan.wire.http2.stream import Headers, Stream
 from sampan.wire.status import wire_for
 
@@ -155,3 +156,14 @@ async def _pass(near: Stream, stream: Stream, heard: FirstMessage) -> None:
             if not await stream.send(data):
                 return
         await stream.send(b"", end=True)
+
+
+@asynccontextmanager
+async def standing_before(at: Path | Entrance, behind: Path) -> AsyncIterator[None]:
+    """Answer at ``at``, within, with what is at the end of ``behind``, and nothing else."""
+
+    async def serve(stream: ByteStream) -> None:
+        await serve_in_front(stream, behind, relay)
+
+    async with answering(at, serve):
+        yield

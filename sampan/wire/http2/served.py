@@ -6,10 +6,11 @@ Reference: RFC 9113, sections 3.4 and 5.1.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from sampan.wire.entrance import Entrance
 from sampan.wire.http2 import frames
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.frames import ErrorCode, ProtocolError, Setting
@@ -23,6 +24,13 @@ Accept = Callable[[Stream, Headers], None]
 
 # Serves one connection to its end, and closes it.
 Serve = Callable[[ByteStream], Coroutine[None, None, None]]
+
+
+def answering(at: Path | Entrance, serve: Serve) -> AbstractAsyncContextManager[None]:
+    """Serve whoever comes by ``at`` within, a path as ``listening`` has it. At the end connections are cancelled."""
+    if isinstance(at, Entrance):
+        return at.listening(lambda reader, writer: serve(SocketStream(reader, writer)))
+    return listening(at, serve)
 
 
 @asynccontextmanager

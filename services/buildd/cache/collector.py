@@ -145,6 +145,11 @@ class BuildCache:
             self._keeping.cancel()
             await asyncio.wait((self._keeping,))
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is going to prune by itself soon, or does."""
+        return self._poked.is_set() or self._pruning.locked()
+
     def poke(self) -> None:
         """Say that the cache may have grown."""
         self._poked.set()

@@ -17,12 +17,13 @@ from google.protobuf.message import DecodeError
 from buildd.session.protocol import SessionInfo, Sessions
 from sampan.api.buildkit.control.v1 import control_pb2 as pb
 from sampan.errors import RemoteError, SampanError, UnavailableError, UnimplementedError
+from sampan.wire.entrance import Entrance
 from sampan.wire.http2.call import ServedCall
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.frames import ErrorCode
 from sampan.wire.http2.protocol import ByteStream
 from sampan.wire.http2.relay import HEAD, ending, path_of, relay, serve_in_front
-from sampan.wire.http2.served import listening
+from sampan.wire.http2.served import answering
 from sampan.wire.http2.stream import Headers, Stream
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class Front:
         self._behind: Path | None = None
 
     @asynccontextmanager
-    async def listening(self, socket: Path, behind: Path) -> AsyncIterator[None]:
+    async def listening(self, socket: Path | Entrance, behind: Path) -> AsyncIterator[None]:
         """Answer at ``socket`` within; what is no session is answered at the socket ``behind``."""
 
         def work(request: Stream, headers: Headers, far: Connection) -> Coroutine[None, None, None]:
@@ -53,7 +54,7 @@ class Front:
             await serve_in_front(stream, behind, work)
 
         self._behind = behind
-        async with listening(socket, serve):
+        async with answering(socket, serve):
             yield
 
     async def serve_frontend(self, stream: ByteStream, gateway: str) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 
+from sampan.json_types import JsonObject
 from sampan.layout import Layout
 from sampan.metrics.exposition import METRICS_TYPE, Page
 from sampan.services import ALL, STARTED
@@ -36,22 +37,33 @@ def targets(layout: Layout) -> list[dict[str, object]]:
 
 
 def addresses(layout: Layout) -> dict[str, str]:
-    """Return host:port of each service that says where it is scraped; blocks."""
+    """Return host:port of each service that runs and says where it is scraped; blocks."""
     found = {}
-    for name in ALL:
-        try:
-            facts = json.loads(layout.state_file(name).read_text())
-        except (OSError, ValueError):  # it does not run
-            continue
-        if address := str(facts.get("metrics") or ""):
+    for name, facts in _facts(layout):
+        if (address := str(facts.get("metrics") or "")) and not facts.get("waits"):
             found[name] = address
     return found
+
+
+def waiting(layout: Layout) -> set[str]:
+    """Return the services that do not run and are started when they are asked, as they would be by a scrape; blocks."""
+    return {name for name, facts in _facts(layout) if facts.get("waits")}
+
+
+def _facts(layout: Layout) -> Iterator[tuple[str, JsonObject]]:
+    for name in ALL:
+        try:
+            facts: JsonObject = json.loads(layout.state_file(name).read_text())
+        except (OSError, ValueError):  # it does not run
+            continue
+        yield name, facts
 
 
 def joined(layout: Layout, own: str, mine: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
     """Yield the exposition of the whole engine; ``mine`` makes that of the service ``own``, which asks the others.
 
-    A service that does not answer in time is left out, and ``sampan_service_up`` says so.
+    A service that does not answer in time is left out, and ``sampan_service_up`` says so. One that waits until it is
+    asked is left alone, and is up.
     """
     found = addresses(layout)
     others = {name: address for name, address in found.items() if name != own}
@@ -59,9 +71,11 @@ def joined(layout: Layout, own: str, mine: Callable[[], Iterable[bytes]]) -> Ite
         asked = {name: threads.submit(_fetch, address) for name, address in others.items()}
         texts = {own: b"".join(mine()).decode(errors="replace")}
         texts |= {name: text for name, answer in asked.items() if (text := _result(answer))}
+    told = texts.keys() | waiting(layout)
     expected = [name for name in ALL if name in STARTED or name in found]
-    yield b"# HELP sampan_service_up 1 if the service has told its metrics.\n# TYPE sampan_service_up gauge\n"
-    yield "".join(f'sampan_service_up{{service="{name}"}} {int(name in texts)}\n' for name in expected).encode()
+    yield b"# HELP sampan_service_up 1 if the service has told its metrics, or is started when it is asked.\n"
+    yield b"# TYPE sampan_service_up gauge\n"
+    yield "".join(f'sampan_service_up{{service="{name}"}} {int(name in told)}\n' for name in expected).encode()
     yield from join(texts)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sampan.layout import Layout
-from sampan.services import STARTED
+from sampan.services import STARTED, WHEN_ASKED
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.footprint import NOTHING, footprint, remove_kernel_objects
@@ -46,7 +46,8 @@ def test_status_lists_every_service(stopped: Engine) -> None:
     assert {row["service"] for row in rows} == set(STARTED)
     for row in rows:
         assert row["healthy"] is True
-        assert Path(f"/proc/{row['pid']}").exists()
+        assert row["waits"] is (row["service"] in WHEN_ASKED)
+        assert row["waits"] or Path(f"/proc/{row['pid']}").exists()
         assert Path(row["socket"]).is_socket()
         assert row["metrics"].startswith("127.0.0.1:")
     stopped.sampan("down")

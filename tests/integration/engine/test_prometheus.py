@@ -53,6 +53,7 @@ def prometheus(busy_engine: Engine, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("service", STARTED)
 def test_exposition_passes_promtool(busy_engine: Engine, service: str) -> None:
+    assert busy_engine.pid(service)  # has one start that waits until it is asked
     with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=60) as answer:
         assert complaints(answer.read()) == []
 
@@ -157,6 +158,8 @@ def read(engine: Engine, path: str) -> bytes:
 
 
 def test_one_page_has_the_whole_engine(busy_engine: Engine) -> None:
+    for service in STARTED:
+        assert busy_engine.pid(service)  # has those run that wait until they are asked
     page = read(busy_engine, "/engine/metrics")
     assert complaints(page) == []
     for service in STARTED:
@@ -166,6 +169,8 @@ def test_one_page_has_the_whole_engine(busy_engine: Engine) -> None:
 
 def test_targets_are_discovered(busy_engine: Engine, tmp_path: Path) -> None:
     address = urllib.parse.urlsplit(busy_engine.metrics_url("dockerapi")).netloc
+    for service in STARTED:
+        assert busy_engine.pid(service)
     jobs = [{"job_name": "found", "http_sd_configs": [{"url": f"http://{address}/engine/targets"}]}]
     with run_prometheus(tmp_path, jobs, len(STARTED)) as running:
         assert {each["metric"]["service"] for each in running.query("up == 1")} == set(STARTED)

@@ -1,114 +1,27 @@
 """``sampan up``, ``down`` and ``status`` with services that do nothing: real processes, real signals."""
 
-import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from sampan.layout import Layout
 from sampan.service.notify import EXTEND_TIMEOUT
-from sampan.services import KEPT, STARTED
+from sampan.services import STARTED, WHEN_ASKED
 from sampan_cli.supervisor.roots import claim
 from sampan_cli.supervisor.supervisor import STOP_TIMEOUT_S
+from tests.support.fake_services import REPOSITORY, SAMPAN, Roots
 from tests.support.tools import eventually
 
-REPOSITORY = Path(__file__).parents[3]
-SAMPAN = (sys.executable, "-c", "from sampan_cli.entry import main; main()")
-
-
-@dataclass(frozen=True)
-class Roots:
-    """An engine of fake services."""
-
-    layout: Layout
-    modules: Path
-
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "SAMPAN_DATA_ROOT": str(self.layout.data_root),
-            "SAMPAN_RUN_ROOT": str(self.layout.run_root),
-            "PYTHONPATH": f"{self.modules}:{REPOSITORY}",
-        }
-
-    def sampan(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*SAMPAN, *arguments], env=self.environment(), capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def up(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start the engine in the foreground and wait until it is ready."""
-        with (self.layout.data_root / "terminal").open("w") as terminal:
-            process = subprocess.Popen(
-                [*SAMPAN, "up", *arguments], env=self.environment(), stderr=terminal, stdin=subprocess.DEVNULL
-            )
-        eventually(lambda: "the engine is ready" in self.terminal(), "the engine is ready")
-        return process
-
-    def terminal(self) -> str:
-        return (self.layout.data_root / "terminal").read_text()
-
-    def history(self) -> list[str]:
-        history = self.layout.data_root / "history"
-        return history.read_text().splitlines() if history.exists() else []
-
-    def pid(self, service: str) -> int:
-        return int((self.layout.data(service) / "lock").read_text() or 0)  # empty while a new one writes its own
-
-    def supervisor_pid(self) -> int:
-        return int((self.layout.run_root / "engine.lock").read_text())
-
-    def how(self, service: str) -> str:
-        return (self.layout.data_root / f"how-{service}").read_text()
-
-    def behave(self, behaviour: str, text: str = "") -> None:
-        (self.layout.data_root / behaviour).write_text(text)
-
-    def runs(self, service: str) -> bool:
-        """Whether a process holds the service's lock."""
-        try:
-            with (self.layout.data(service) / "lock").open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> Iterator[Roots]:
-    modules = tmp_path / "modules"
-    modules.mkdir()
-    for name in (*STARTED, *KEPT):
-        package = modules / name
-        package.mkdir()
-        (package / "__init__.py").touch()
-        (package / "main.py").write_text(
-            f"from tests.fakes import supervised\n\ndef main() -> None:\n    supervised.main({name!r})\n"
-        )
-        (package / "__main__.py").write_text(f"from {name}.main import main\n\nmain()\n")
-    (modules / "sitecustomize.py").touch()
-    roots = Roots(Layout(tmp_path / "data", tmp_path / "run"), modules)
-    roots.layout.data_root.mkdir()
-    yield roots
-    for behaviour in roots.layout.data_root.glob("deaf-*"):
-        behaviour.unlink()
-    roots.sampan("down")
-    assert not [name for name in (*STARTED, *KEPT) if roots.runs(name)]
+RUNNING = tuple(name for name in STARTED if name not in WHEN_ASKED)
 
 
 def test_up_keeps_what_else_it_is_asked_to_and_stops_that_first(roots: Roots) -> None:
     process = roots.up("--cri")
-    assert set(roots.history()) == {f"{name} started" for name in (*STARTED, "crid")}
+    assert set(roots.history()) == {f"{name} started" for name in (*RUNNING, "crid")}
     before = roots.pid("crid")
     os.kill(before, signal.SIGKILL)
     eventually(lambda: roots.runs("crid") and roots.pid("crid") not in (0, before), "crid is started again")
@@ -118,7 +31,7 @@ def test_up_keeps_what_else_it_is_asked_to_and_stops_that_first(roots: Roots) ->
     again.terminate()
     again.wait(60)
     stopped = [line.removesuffix(" stopped") for line in roots.history() if line.endswith(" stopped")]
-    assert stopped[-len(STARTED) - 1 :] == ["crid", *reversed(STARTED)]
+    assert stopped[-len(RUNNING) - 1 :] == ["crid", *reversed(RUNNING)]
 
 
 def test_a_service_that_somebody_runs_beside_the_engine_is_left_alone_when_that_starts(roots: Roots) -> None:
@@ -138,10 +51,10 @@ def test_a_service_that_somebody_runs_beside_the_engine_is_left_alone_when_that_
 
 def test_up_starts_every_service_and_stops_them_in_reverse_order(roots: Roots) -> None:
     process = roots.up()
-    assert set(roots.history()) == {f"{name} started" for name in STARTED}
+    assert set(roots.history()) == {f"{name} started" for name in RUNNING}
     process.terminate()
     assert process.wait(60) == 0
-    assert roots.history()[len(STARTED) :] == [f"{name} stopped" for name in reversed(STARTED)]
+    assert roots.history()[len(RUNNING) :] == [f"{name} stopped" for name in reversed(RUNNING)]
     assert "imaged      | imaged started" in roots.terminal()
 
 
@@ -177,10 +90,10 @@ def test_services_get_the_environment_they_are_meant_for(roots: Roots) -> None:
 
 def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roots: Roots) -> None:
     process = roots.up()
-    before = {name: roots.pid(name) for name in STARTED}
+    before = {name: roots.pid(name) for name in RUNNING}
     os.kill(before["runtimed"], signal.SIGKILL)
     eventually(lambda: roots.pid("runtimed") != before["runtimed"] and roots.runs("runtimed"), "runtimed is back")
-    assert {name for name in STARTED if roots.pid(name) != before[name]} == {"runtimed"}
+    assert {name for name in RUNNING if roots.pid(name) != before[name]} == {"runtimed"}
     assert "was killed by SIGKILL; starting it again now" in roots.terminal()
     process.terminate()
     assert process.wait(60) == 0
@@ -188,8 +101,8 @@ def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roo
 
 def test_services_are_forked_from_the_supervisor_and_are_called_what_they_are(roots: Roots) -> None:
     process = roots.up()
-    assert {name: roots.how(name) for name in STARTED} == dict.fromkeys(STARTED, "forked")
-    for name in STARTED:
+    assert {name: roots.how(name) for name in RUNNING} == dict.fromkeys(RUNNING, "forked")
+    for name in RUNNING:
         command = Path(f"/proc/{roots.pid(name)}/cmdline").read_bytes().decode().split("\0")
         assert command[1:] == [
             *("-m", name, "--data-root", str(roots.layout.data_root), "--run-root", str(roots.layout.run_root), "")
@@ -206,9 +119,9 @@ def test_a_supervisor_that_is_killed_leaves_its_roots_to_the_next_one(roots: Roo
     process = roots.up()
     process.kill()
     process.wait(60)
-    before = {name: roots.pid(name) for name in STARTED}
+    before = {name: roots.pid(name) for name in RUNNING}
     process = roots.up()
-    assert not set(before.values()) & {roots.pid(name) for name in STARTED}
+    assert not set(before.values()) & {roots.pid(name) for name in RUNNING}
     process.terminate()
     assert process.wait(60) == 0
 
@@ -236,10 +149,10 @@ def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots
 def test_detach_returns_when_all_are_ready_and_down_when_all_are_gone(roots: Roots) -> None:
     up = roots.sampan("up", "--detach")
     assert (up.returncode, up.stderr) == (0, "")
-    assert all(roots.runs(name) for name in STARTED)
+    assert all(roots.runs(name) for name in RUNNING)
     down = roots.sampan("down")
     assert (down.returncode, down.stderr) == (0, "")
-    assert not any(roots.runs(name) for name in STARTED)
+    assert not any(roots.runs(name) for name in RUNNING)
 
 
 def test_engine_keeps_nothing_of_whoever_started_it(roots: Roots) -> None:
@@ -270,7 +183,7 @@ def test_detach_says_which_service_failed_shows_its_log_and_stops_the_rest(roots
         "    snapshotter started",
         "    the reason why",
     ]
-    assert not any(roots.runs(name) for name in STARTED)
+    assert not any(roots.runs(name) for name in RUNNING)
 
 
 def test_configuration_error_is_not_tried_twice(roots: Roots) -> None:
@@ -286,7 +199,7 @@ def test_service_that_is_never_ready_is_named(roots: Roots) -> None:
     up = roots.sampan("up", "--detach", "--timeout", "8")
     assert up.returncode == 1
     assert "sampan: runtimed did not start: it is not ready after 8 s" in up.stderr
-    assert not any(roots.runs(name) for name in STARTED)
+    assert not any(roots.runs(name) for name in RUNNING)
 
 
 def test_foreground_start_that_fails_leaves_with_an_error(roots: Roots) -> None:
@@ -303,7 +216,7 @@ def test_second_engine_on_the_same_roots_is_refused_and_names_the_first(roots: R
         second = roots.sampan(*arguments)
         assert second.returncode == 1
         assert second.stderr == f"sampan: engine already running on {roots.layout.run_root} (pid {pid})\n"
-    assert all(roots.runs(name) for name in STARTED)
+    assert all(roots.runs(name) for name in RUNNING)
 
 
 def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> None:
@@ -312,7 +225,7 @@ def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> No
     assert second.returncode == 1
     assert f"data root {roots.layout.data_root} is in use by another engine" in second.stderr
     assert not Path(f"{roots.layout.run_root}2").exists()
-    assert all(roots.runs(name) for name in STARTED)
+    assert all(roots.runs(name) for name in RUNNING)
 
 
 def test_data_root_that_is_a_file_is_refused_and_nothing_is_made(roots: Roots, tmp_path: Path) -> None:
@@ -325,12 +238,12 @@ def test_data_root_that_is_a_file_is_refused_and_nothing_is_made(roots: Roots, t
 def test_services_outlive_a_killed_supervisor_and_the_next_one_takes_over(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     supervisor = roots.supervisor_pid()
-    before = {name: roots.pid(name) for name in STARTED}
+    before = {name: roots.pid(name) for name in RUNNING}
     os.kill(supervisor, signal.SIGKILL)
-    assert all(roots.runs(name) for name in STARTED)
+    assert all(roots.runs(name) for name in RUNNING)
     up = roots.sampan("up", "--detach")
     assert (up.returncode, up.stderr) == (0, "")
-    assert not {roots.pid(name) for name in STARTED} & set(before.values())
+    assert not {roots.pid(name) for name in RUNNING} & set(before.values())
     assert "left by an engine that was killed" in (roots.layout.run_root / "logs" / "sampan.log").read_text()
 
 
@@ -356,7 +269,7 @@ def test_down_stops_what_a_killed_supervisor_left(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     os.kill(roots.supervisor_pid(), signal.SIGKILL)
     eventually(lambda: roots.sampan("down").returncode == 0, "down succeeds")
-    assert not any(roots.runs(name) for name in STARTED)
+    assert not any(roots.runs(name) for name in RUNNING)
 
 
 def test_service_that_does_not_stop_is_killed_on_a_second_interrupt(roots: Roots) -> None:
@@ -376,9 +289,10 @@ def test_status_lists_every_service_as_json(roots: Roots) -> None:
     status = roots.sampan("status", "--format", "json")
     listed = json.loads(status.stdout)
     assert [each["service"] for each in listed] == list(STARTED)
-    assert [each["pid"] for each in listed] == [roots.pid(name) for name in STARTED]
+    assert [each["pid"] for each in listed] == [roots.pid(name) if name in RUNNING else None for name in STARTED]
     assert [each["socket"] for each in listed] == [str(roots.layout.socket(name)) for name in STARTED]
-    assert not any(each["healthy"] for each in listed), "nobody answers on their sockets"
+    assert [each["service"] for each in listed if each["healthy"]] == list(WHEN_ASKED), "nobody answers elsewhere"
+    assert [each["service"] for each in listed if each["waits"]] == list(WHEN_ASKED)
     assert status.returncode == 1
 
 
@@ -392,7 +306,7 @@ def test_service_manager_is_told_when_all_are_ready_and_when_stopping_begins(roo
             stderr=subprocess.DEVNULL,
         )
         assert manager.recv(100) == b"READY=1"
-        assert all(roots.runs(name) for name in STARTED)
+        assert all(roots.runs(name) for name in RUNNING)
         roots.behave("deaf-runtimed")  # so that stopping takes until the second interrupt
         process.send_signal(signal.SIGINT)
         assert manager.recv(100) == b"STOPPING=1"

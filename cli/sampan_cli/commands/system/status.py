@@ -36,6 +36,7 @@ class ServiceStatus:
     metrics: str  # host:port, or empty
     set_aside: tuple[Unrecovered, ...] = ()  # what it could not recover when it started
     problems: tuple[str, ...] = ()  # what should be looked after although it works
+    waits: bool = False  # does not run, and is started when somebody asks it for something: healthy
 
 
 @sampan_command(
@@ -46,7 +47,8 @@ class ServiceStatus:
 def command(session: Session, template: str) -> None:
     """Show the engine's services: process, health, gRPC socket and the address of /metrics.
 
-    What a service could not recover when it started, and has set aside, is told on stderr.
+    A service that is started when somebody asks it for something is healthy without a process: "when asked". What a
+    service could not recover when it started, and has set aside, is told on stderr.
 
     Exits with 0 if all are healthy and with 1 if not.
     """
@@ -74,6 +76,9 @@ async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatu
     facts: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):  # it does not run, or is starting
         facts = json.loads(await asyncio.to_thread(layout.state_file(service).read_text))
+    if facts.get("waits") and pid is None and _exists(facts["pid"]):
+        metrics = str(facts.get("metrics") or "")
+        return ServiceStatus(service, None, True, str(layout.socket(service)), metrics, waits=True)
     if facts and facts["pid"] != pid:
         if not os.access(layout.data(service) / "lock", os.R_OK) and _exists(facts["pid"]):
             pid = facts["pid"]  # who is not the engine's own user cannot see who holds its locks
@@ -103,7 +108,7 @@ def _print(statuses: list[ServiceStatus], template: str) -> None:
         {
             "Service": each.service,
             "Pid": str(each.pid or "-"),
-            "Healthy": "yes" if each.healthy else "no",
+            "Healthy": "when asked" if each.waits else "yes" if each.healthy else "no",
             "Socket": each.socket,
             "Metrics": each.metrics,
         }

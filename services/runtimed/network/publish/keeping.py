@@ -13,10 +13,7 @@ from collections import deque
 from typing import Final
 
 from sampan.log import log
-
-_ANSWER_S: Final = 5.0
-_AT_ONCE: Final = 200  # descriptors in one message; the kernel takes 253
-_NAMES_BYTES: Final = 64 << 10
+from sampan.service.notify import kept
 
 
 class KeptSockets:
@@ -24,6 +21,7 @@ class KeptSockets:
 
     def __init__(self, address: str) -> None:
         """``address`` is $NOTIFY_SOCKET; empty, or with nobody there: nothing is kept."""
+        self._address = address
         self._found: dict[str, socket.socket] = {}
         self._waiting: deque[tuple[str, socket.socket | None]] = deque()
         self._writing = False
@@ -42,24 +40,10 @@ class KeptSockets:
         """Ask for what a former process has left."""
         if self._supervisor is None:
             return
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with far:
-                socket.send_fds(self._supervisor, [b"FDGIVE=1"], [far.fileno()])
-            near.settimeout(_ANSWER_S)
-            await asyncio.to_thread(self._receive, near)
+            self._found |= await asyncio.to_thread(kept, self._address)
         except OSError as error:
             log.warning("sockets that were kept could not be had", error=str(error))
-        finally:
-            near.close()
-
-    def _receive(self, near: socket.socket) -> None:
-        while True:
-            names, fds, _, _ = socket.recv_fds(near, _NAMES_BYTES, _AT_ONCE, socket.MSG_CMSG_CLOEXEC)
-            if not fds:
-                return
-            for name, fd in zip(names.decode().split("\n"), fds, strict=True):
-                self._found[name] = socket.socket(fileno=fd)
 
     def take(self, name: str) -> socket.socket | None:
         """Return a socket that was left under a name; it is the caller's, and stays kept."""

@@ -1,6 +1,7 @@
 """All services' metrics in one exposition."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,6 +82,19 @@ def test_who_does_not_answer_is_left_out_and_named(imaged: Layout) -> None:
     assert 'sampan_service_up{service="runtimed"} 0' in text.decode()
     assert 'mine{service="dockerapi"} 1' in text.decode()
     assert complaints(text) == []
+
+
+def test_who_waits_until_it_is_asked_is_up_and_left_alone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "d", tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        facts = {"pid": 1, "metrics": f"127.0.0.1:{listener.getsockname()[1]}", "waits": True}
+        layout.state_file("buildd").write_text(json.dumps(facts))
+        text = b"".join(joined(layout, "dockerapi", lambda: [b""])).decode()
+        assert 'sampan_service_up{service="buildd"} 1' in text
+        assert targets(layout) == []
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            listener.accept()
 
 
 def test_targets_are_those_that_say_where_they_are_scraped(imaged: Layout) -> None:

@@ -49,6 +49,19 @@ def test_answer_is_packed_for_who_takes_it(serve: Serve) -> None:
     assert get(address, **{"Accept-Encoding": "gzip"}).endswith(FAMILY.encode())
 
 
+def test_it_is_served_at_a_socket_that_was_passed_and_knows_when_it_was_asked(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "d", tmp_path / "r")
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        exposition = Exposition(new_registry(), [lambda: [FAMILY]], "off", "buildd", layout, passed=held.dup())
+        assert exposition.asked_at == 0
+        assert exposition.address == f"127.0.0.1:{held.getsockname()[1]}"
+        assert get(exposition.address).endswith(FAMILY.encode())
+        assert exposition.asked_at > 0
+        exposition.close()
+        with socket.create_connection(held.getsockname()):  # waits for the next one
+            pass
+
+
 def test_families_can_be_chosen(serve: Serve) -> None:
     assert get(serve(lambda: [FAMILY, OTHER]), "?name[]=two_bytes") == OTHER.encode()
 

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from sampan.service.rest import Rest
+from sampan.service.rest import Idle, Rest
 
 
 class Timer:
@@ -87,3 +87,36 @@ def test_what_else_is_given_back_is_so_before_memory_goes_back() -> None:
     rest.used()
     timers.pass_s(100)
     assert given == [0, 1]
+
+
+def test_idle_ends_once_the_last_use_is_long_enough_ago() -> None:
+    timers, ends = Timers(), list[float]()
+    used_at = 1000.0
+    idle = Idle(timers, lambda: ends.append(timers.now_s))
+    idle.start(60, lambda: False, lambda: used_at)
+    timers.pass_s(59)
+    used_at = 1050.0
+    timers.pass_s(1000)
+    assert ends == [1110]
+    assert timers.timers == []
+
+
+def test_idle_does_not_end_what_is_in_use_and_waits_anew_afterwards() -> None:
+    timers, ends = Timers(), list[float]()
+    in_use = True
+    idle = Idle(timers, lambda: ends.append(timers.now_s))
+    idle.start(60, lambda: in_use, lambda: 0.0)
+    timers.pass_s(600)
+    assert ends == []
+    in_use = False
+    timers.pass_s(60)
+    assert ends == [1660]
+
+
+def test_idle_that_is_closed_ends_nothing() -> None:
+    timers, ends = Timers(), list[float]()
+    idle = Idle(timers, lambda: ends.append(timers.now_s))
+    idle.start(60, lambda: False, lambda: 0.0)
+    idle.close()
+    timers.pass_s(600)
+    assert ends == []
