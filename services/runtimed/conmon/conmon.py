@@ -25,7 +25,6 @@ from sampan.errors import StartError, UnavailableError
 # A runtime that hangs must not hold a container's lock for ever; a busy machine takes seconds at most.
 _START_TIMEOUT_S: Final = 120.0
 
-
 # What a container's processes begin with, as dockerd's do; ours would close what they make to their own other users.
 CONTAINER_UMASK: Final = 0o022
 
