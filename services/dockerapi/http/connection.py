@@ -205,7 +205,7 @@ class Connection(RequestHandler):
     @property
     def is_plain(self) -> bool:
         """Whether the socket has nothing but what is said on it: not TLS."""
-        return self.transport is not None and self.transport.get_extra_info("ssl_object") is None
+        return self.transport is not None and self.transport.get_extra_info("sslcontext") is None
 
     @contextmanager
     def lent(self) -> Iterator[Lent | None]:

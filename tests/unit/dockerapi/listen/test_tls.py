@@ -7,6 +7,7 @@ import time
 import pytest
 
 from dockerapi.listen import tls as tls_module
+from tests.contract.archives import tar
 from tests.support.tls import HalfTls, make_certs
 from tests.unit.dockerapi.listen.conftest import TcpApi
 from tests.unit.dockerapi.support import head_of, unframe
@@ -26,6 +27,25 @@ async def ask(tls: TcpApi, context: ssl.SSLContext, request: bytes = PING) -> by
 
 async def test_a_client_with_a_certificate_gets_in(tls: TcpApi) -> None:
     assert (await ask(tls, tls.certs.client_context("alice"))).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_archives_go_through_tls_as_everything_does(tls: TcpApi) -> None:
+    tls.api.fake.runtime.create("sleep", name="web")
+    content = tar(f=b"content" * 1000)
+    context = tls.certs.client_context("alice")
+    head = b"PUT /containers/web/archive?path=/tmp HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n"
+    put = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    assert (await ask(tls, context, put)).startswith(b"HTTP/1.1 200 OK")
+    client = await HalfTls.connect(tls.port, context)
+    try:
+        await client.write(b"GET /containers/web/archive?path=/tmp/f HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+        read = b""
+        while not read.endswith(b"0\r\n\r\n"):
+            read += await client.read()
+    finally:
+        client.writer.close()
+    assert read.startswith(b"HTTP/1.1 200 OK")
+    assert b"content" * 1000 in read
 
 
 async def test_a_client_without_a_certificate_does_not(tls: TcpApi) -> None:
