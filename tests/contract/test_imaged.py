@@ -46,7 +46,8 @@ from tests.contract.maintenance import CheckContract, DiskContract
 from tests.contract.registry_contents import CatalogContract, CatalogParts
 from tests.contract.served import served
 from tests.fakes.check import FakeCheck
-from tests.fakes.engine import FakeDisk, FakeImages, image
+from tests.fakes.engine import FakeImages, image
+from tests.fakes.engine_layers import FakeDisk
 from tests.fakes.push_registry import PushRegistry
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_contents import FakeCatalog

@@ -13,7 +13,8 @@ from tests.contract.layers import LayersContract, StackingContract, StackParts
 from tests.contract.served import served
 from tests.contract.snapshots import SnapshotsContract
 from tests.fakes.content import FakeContent
-from tests.fakes.engine import FakeLayers, layers_of
+from tests.fakes.engine import layers_of
+from tests.fakes.engine_layers import FakeLayers
 from tests.support.snapshotter import Kit, Parts, local, over_grpc, tar
 
 

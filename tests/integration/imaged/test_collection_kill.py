@@ -27,7 +27,7 @@ from sampan.layout import Layout
 from sampan.resource.image import ImageDetails
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import reach
-from tests.fakes.engine import FakeDisk
+from tests.fakes.engine_layers import FakeDisk
 from tests.fakes.engine_runtime import FakeRuntime
 from tests.support.disk import archive_of
 from tests.support.footprint import mounts

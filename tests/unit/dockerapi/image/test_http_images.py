@@ -11,7 +11,8 @@ import pytest
 from sampan.disk import LEASE, Holder, StoredObject
 from sampan.errors import DataLossError, InvalidArgumentError, UnauthenticatedError
 from sampan.oci.chain import chain_ids
-from tests.fakes.engine import DIFF_IDS, MANIFEST, image
+from tests.fakes.engine import MANIFEST, image
+from tests.fakes.engine_layers import DIFF_IDS
 from tests.unit.dockerapi.support import Api, head_of, read_head
 
 

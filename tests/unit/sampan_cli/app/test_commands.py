@@ -13,7 +13,8 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan_cli.app.app import app
 from sampan_cli.app.session import Session
-from tests.fakes.engine import DIFF_IDS, MANIFEST, image
+from tests.fakes.engine import MANIFEST, image
+from tests.fakes.engine_layers import DIFF_IDS
 from tests.unit.sampan_cli.conftest import Sampan
 
 
