@@ -268,8 +268,7 @@ def test_a_warm_parent_that_is_killed_is_replaced_and_its_commands_go_on(engine:
 def test_an_engine_that_is_started_anew_under_a_running_client(engine: Engine) -> None:
     with lasting(engine) as (client, worker):
         engine.stop()
-        assert run(engine, SAMPAN, "ps").returncode == 1  # by itself: there is nobody
-        engine.start()
+        engine.start()  # at once: a client that follows waits ten seconds for its engine
         assert client.poll() is None
         assert status(worker, "State")
         engine.sampan("network", "create", "later")
@@ -278,3 +277,11 @@ def test_an_engine_that_is_started_anew_under_a_running_client(engine: Engine) -
         out, _ = client.communicate(timeout=60)
         assert b"later" in out
         assert client.returncode == 128 + signal.SIGINT
+
+
+def test_without_an_engine_a_command_runs_by_itself(engine: Engine) -> None:
+    engine.stop()
+    try:
+        assert run(engine, SAMPAN, "ps").returncode == 1
+    finally:
+        engine.start()
