@@ -5,6 +5,7 @@
 <run-root>/<service>.sock  gRPC
 <run-root>/imaged.blobs.sock  open files of blobs
 <run-root>/<service>.hand.sock  descriptors that are handed over to it
+<run-root>/runtimed.streams.sock  output of processes, as descriptors
 <run-root>/<service>.json  who runs there: pid, socket, metrics address
 <run-root>/docker.sock     the Docker Engine API, and the gate for gRPC
 <run-root>/gate            gRPC comes in by the gate alone
@@ -92,6 +93,11 @@ class Layout:
     def blobs_socket(self) -> Path:
         """Where imaged hands out the open file of a blob: see ``imaged.content.fd_passing``."""
         return self.run_root / "imaged.blobs.sock"
+
+    @property
+    def streams_socket(self) -> Path:
+        """Where runtimed hands over a process's output: see ``runtimed.wire.handing``."""
+        return self.run_root / "runtimed.streams.sock"
 
     @property
     def docker_socket(self) -> Path:

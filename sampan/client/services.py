@@ -119,8 +119,10 @@ class Services:
     @cached_property
     def runtime(self) -> Runtime:
         """What runs."""
-        desk = self.layout.desk("runtimed") if self.layout.there is None else None
-        return Runtime(self.channels["runtimed"], desk)
+        channel, layout = self.channels["runtimed"], self.layout
+        if layout.there is not None:
+            return Runtime(channel)
+        return Runtime(channel, layout.desk("runtimed"), layout.streams_socket)
 
     @cached_property
     def images(self) -> "Images":

@@ -52,6 +52,12 @@ class Frame:
 NO_DETACH_KEYS: Final = "none"
 
 
+# Gives descriptors to who reads output instead: of conmon's socket, and of the process, which can be read when that has
+# ended. Returns True when all output was read, False if nobody takes them. Raises UnavailableError: who took them is
+# gone.
+HandOver = Callable[[Sequence[int]], Awaitable[bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class AttachOptions:
     """What a client attaches to."""
@@ -61,6 +67,7 @@ class AttachOptions:
     live: bool = True
     logs: bool = False  # output so far, first
     detach_keys: str = ""
+    hand_over: HandOver | None = None  # set by who serves a client that can read a lot of output itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class ExecStart:
 
     detach: bool = False
     console_size: ConsoleSize | None = None
+    hand_over: HandOver | None = None  # as of an attachment
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ from runtimed.wire.archives_servicer import ArchivesServicer
 from runtimed.wire.containers_servicer import ContainersServicer
 from runtimed.wire.events_servicer import EventsServicer
 from runtimed.wire.execs_servicer import ExecsServicer
+from runtimed.wire.handing import Handing
 from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.steps_servicer import StepsServicer
@@ -353,10 +354,12 @@ class Core:
         self.service.stack.push_async_callback(archives.close)
         desk = Desk(self.service.layout.desk("runtimed"))
         self.service.stack.push_async_callback(desk.close)
+        handing = Handing(self.service.layout.streams_socket)
+        self.service.stack.push_async_callback(handing.close)
         for servicer in (
-            ContainersServicer(local),
+            ContainersServicer(local, handing),
             ArchivesServicer(archives, desk),
-            ExecsServicer(LocalExecs(self.memory, self.execs)),
+            ExecsServicer(LocalExecs(self.memory, self.execs), handing),
             StepsServicer(self.steps),
             EventsServicer(LocalEvents(self.events, stopping)),
             NetworksServicer(LocalNetworks(networks, self.metrics.network)),

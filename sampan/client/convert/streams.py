@@ -13,6 +13,7 @@ from sampan.resource.streams import (
     Detached,
     ExecStart,
     Frame,
+    HandOver,
     LogBatch,
     LogEntry,
     LogQuery,
@@ -44,7 +45,9 @@ def output_from_proto(message: containers_pb2.StreamOutput) -> Output:
     return [Frame(streams[frame.stream], frame.data) for frame in message.frames]
 
 
-def attach_to_proto(container: str, options: AttachOptions) -> containers_pb2.AttachRequest:
+def attach_to_proto(
+    container: str, options: AttachOptions, *, takes_descriptors: bool = False
+) -> containers_pb2.AttachRequest:
     """Return the first message of an attachment."""
     return containers_pb2.AttachRequest(
         start=containers_pb2.AttachRequest.Start(
@@ -55,12 +58,13 @@ def attach_to_proto(container: str, options: AttachOptions) -> containers_pb2.At
             stream=options.live,
             logs=options.logs,
             detach_keys=options.detach_keys,
+            takes_descriptors=takes_descriptors,
         )
     )
 
 
-def attach_from_proto(start: containers_pb2.AttachRequest.Start) -> AttachOptions:
-    """Return what a client attaches to."""
+def attach_from_proto(start: containers_pb2.AttachRequest.Start, hand_over: HandOver | None = None) -> AttachOptions:
+    """Return what a client attaches to; ``hand_over`` is how it is given descriptors, should it take them."""
     wanted = ((Stream.STDOUT, start.stdout), (Stream.STDERR, start.stderr))
     return AttachOptions(
         stdin=start.stdin,
@@ -68,24 +72,29 @@ def attach_from_proto(start: containers_pb2.AttachRequest.Start) -> AttachOption
         live=start.stream,
         logs=start.logs,
         detach_keys=start.detach_keys,
+        hand_over=hand_over if start.takes_descriptors else None,
     )
 
 
-def exec_start_to_proto(id: str, options: ExecStart) -> execs_pb2.StartExecRequest:
+def exec_start_to_proto(id: str, options: ExecStart, *, takes_descriptors: bool = False) -> execs_pb2.StartExecRequest:
     """Return the first message of the start of an exec."""
     size = options.console_size
     return execs_pb2.StartExecRequest(
         start=execs_pb2.StartExecRequest.Start(
-            id=id, detach=options.detach, console_size=CONSOLE_SIZE.encode(size) if size else None
+            id=id,
+            detach=options.detach,
+            console_size=CONSOLE_SIZE.encode(size) if size else None,
+            takes_descriptors=takes_descriptors,
         )
     )
 
 
-def exec_start_from_proto(start: execs_pb2.StartExecRequest.Start) -> ExecStart:
+def exec_start_from_proto(start: execs_pb2.StartExecRequest.Start, hand_over: HandOver | None = None) -> ExecStart:
     """Return how an exec is started."""
     return ExecStart(
         detach=start.detach,
         console_size=CONSOLE_SIZE.decode(start.console_size) if start.console_size.height else None,
+        hand_over=hand_over if start.takes_descriptors else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -14,6 +15,7 @@ from sampan.api.runtime.v1.containers_pb2_grpc import ContainersStub
 from sampan.client.calls import read, requests
 from sampan.client.convert import containers as convert
 from sampan.client.convert import streams
+from sampan.client.runtime.conversations import converse, takes_descriptors
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.resource.container import Condition, ContainerDetails, Created, Exit
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
@@ -50,7 +52,9 @@ _MAX_SPEC_BYTES: Final = 2 * limits.RECORD_BYTES
 class ContainersClient:
     """Satisfies ``resource.protocols.Containers``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, handing: Path | None = None) -> None:
+        """``handing`` is where runtimed hands over output, if it is on this host."""
+        self._handing = handing
         self._stub: ContainersAsyncStub = ContainersStub(channel)
         self._again = Repeating(channel, "runtimed")
         # Pages as bytes: most of what is in them is known, and needs no message.
@@ -187,8 +191,9 @@ class ContainersClient:
 
     def attach(self, container: str, options: AttachOptions, input: Input) -> AsyncGenerator[Output, None]:
         """Connect a client with its streams."""
-        first = streams.attach_to_proto(container, options)
-        return read(self._stub.Attach(requests(first, input, _input)), streams.output_from_proto)
+        takes = takes_descriptors(self._handing)
+        first = streams.attach_to_proto(container, options, takes_descriptors=takes)
+        return converse(self._stub.Attach(requests(first, input, _input)), self._handing, options.streams)
 
     async def resize(self, container: str, size: ConsoleSize) -> None:
         """Set its terminal's size."""

@@ -1,16 +1,19 @@
 """Client of ``sampan.runtime.v1.Execs``."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
 from sampan.api.runtime.v1 import execs_pb2 as pb
 from sampan.api.runtime.v1.execs_pb2_grpc import ExecsStub
-from sampan.client.calls import as_ended, requests
+from sampan.client.calls import requests
 from sampan.client.convert import execs as convert
 from sampan.client.convert import streams
 from sampan.client.convert.containers import CONSOLE_SIZE
+from sampan.client.runtime.conversations import converse, takes_descriptors
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.streams import Accepted, ExecStart, Input, Output
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 class ExecsClient:
     """Satisfies ``resource.protocols.Execs``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, handing: Path | None = None) -> None:
+        """``handing`` is where runtimed hands over output, if it is on this host."""
+        self._handing = handing
         self._stub: ExecsAsyncStub = ExecsStub(channel)
         self._again = Repeating(channel, "runtimed")
 
@@ -41,15 +46,16 @@ class ExecsClient:
 
     async def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
         """Run it: ``Accepted`` when the start is, ``Attached`` when it runs, its output unless detached."""
-        call = self._stub.Start(requests(streams.exec_start_to_proto(id, options), input, _input))
+        first = streams.exec_start_to_proto(id, options, takes_descriptors=takes_descriptors(self._handing))
+        call = self._stub.Start(requests(first, input, _input))
         try:
             with rpc_errors():
                 metadata = dict(await call.initial_metadata() or ())
                 if ATTACHES_STDIN in metadata:  # else the call has ended, and what it ended with comes below
                     yield Accepted(metadata[ATTACHES_STDIN] == "1")
-                async with as_ended(call):
-                    async for message in call:
-                        yield streams.output_from_proto(message)
+            async with aclosing(converse(call, self._handing)) as output:
+                async for one in output:
+                    yield one
         finally:
             call.cancel()
 

@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 class Runtime:
     """The clients of one runtimed, each made when it is first asked for."""
 
-    def __init__(self, channel: grpc.aio.Channel, desk: "Path | None" = None) -> None:
-        """``desk`` is the socket where it takes descriptors; None: it is on another host."""
+    def __init__(self, channel: grpc.aio.Channel, desk: "Path | None" = None, handing: "Path | None" = None) -> None:
+        """``desk`` is the socket where it takes descriptors, ``handing`` that where it gives some of output.
+
+        None: it is on another host.
+        """
         self._channel = channel
         self._desk = desk
+        self._handing = handing
 
     @cached_property
     def containers(self) -> "Containers":
         """Containers."""
         from sampan.client.runtime.containers import ContainersClient
 
-        return ContainersClient(self._channel)
+        return ContainersClient(self._channel, self._handing)
 
     @cached_property
     def archives(self) -> "Archives":
@@ -43,7 +47,7 @@ class Runtime:
         """Further processes in them."""
         from sampan.client.runtime.execs import ExecsClient
 
-        return ExecsClient(self._channel)
+        return ExecsClient(self._channel, self._handing)
 
     @cached_property
     def steps(self) -> "Steps":

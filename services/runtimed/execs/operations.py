@@ -34,7 +34,7 @@ from sampan.log import log
 from sampan.resource.container import Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import Exec, ExecSpec
-from sampan.resource.streams import Frame, Input, Stream
+from sampan.resource.streams import Frame, HandOver, Input, Stream
 from sampan.service.set_aside import why
 
 _UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
@@ -251,7 +251,9 @@ class Execs:
             self._resize(running, running.console_size)
         self._background.watch(self._finish(running, prepared.pending), f"exec {running.exec.id}")
 
-    async def converse(self, running: Running, input: Input) -> AsyncGenerator[list[Frame], None]:
+    async def converse(
+        self, running: Running, input: Input, hand_over: HandOver | None = None
+    ) -> AsyncGenerator[list[Frame], None]:
         """Yield output until the exec has ended, its exit code recorded, or the client detached (see ``detached``).
 
         Raises:
@@ -266,6 +268,7 @@ class Execs:
             streams=frozenset((Stream.STDOUT, Stream.STDERR)),
             scanner=DetachScanner(keys) if spec.tty and spec.attach_stdin else None,
             resize=lambda size: self._resize(running, size),
+            hand_over=hand_over,
         )
         output = session.run(input, self._stopping)
         try:

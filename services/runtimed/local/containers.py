@@ -63,7 +63,7 @@ class LocalExecs:
             yield Attached()
             return
         yield Attached(running.exec.spec.tty)
-        async with aclosing(self._execs.converse(running, input)) as output:
+        async with aclosing(self._execs.converse(running, input, options.hand_over)) as output:
             async for frames in output:
                 yield frames
         if running.detached:

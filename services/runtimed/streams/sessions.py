@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Final
 
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.streams.detach import DetachScanner
 from sampan.resource.container_spec import ConsoleSize
-from sampan.resource.streams import Frame, Input, Stream
+from sampan.resource.streams import Frame, HandOver, Input, Stream
+
+# A client that has been sent so much by messages is about to get a lot more, as a rule.
+HAND_OVER_BYTES: Final = 1 << 20
 
 # Tells a process its terminal's size; nothing happens if it has ended.
 Resize = Callable[[ConsoleSize], None]
@@ -23,12 +28,22 @@ class Session:
         streams: frozenset[Stream],
         scanner: DetachScanner | None,
         resize: Resize,
+        hand_over: HandOver | None = None,
+        process: Callable[[], int] | None = None,
     ) -> None:
+        """With ``hand_over`` somebody else reads what comes after ``HAND_OVER_BYTES``.
+
+        ``process`` returns a pidfd of the process after whose end output is to be read on whatever becomes of it, -1 if
+        it has ended; None: there is none of that kind.
+        """
         self._connection = connection
         self._stdin = stdin
         self._streams = streams
         self._scanner = scanner
         self._resize = resize
+        self._hand_over = hand_over
+        self._process = process
+        self._carried_bytes = 0
         self.detached = False
 
     async def run(self, input: Input, stopping: asyncio.Event) -> AsyncIterator[list[Frame]]:
@@ -42,13 +57,30 @@ class Session:
             while frames := await self._connection.read():
                 if self.detached:
                     return
-                wanted = [frame for frame in frames if frame.stream in self._streams]
-                if wanted:
+                if wanted := self._wanted(frames):
                     yield wanted
+                self._carried_bytes += sum([len(frame.data) for frame in frames])
+                if self._hand_over is not None and self._carried_bytes >= HAND_OVER_BYTES:
+                    if wanted := self._wanted(self._connection.stop_reading()):
+                        yield wanted
+                    await self._connection.hand_over(partial(self._give, self._hand_over))
+                    self._hand_over = None
+                    if self.detached:
+                        return
         finally:
             for task in (feeding, stopper):
                 task.cancel()
             await asyncio.gather(feeding, stopper, return_exceptions=True)
+
+    def _wanted(self, frames: list[Frame]) -> list[Frame]:
+        return [frame for frame in frames if frame.stream in self._streams]
+
+    async def _give(self, hand_over: HandOver, output: int) -> bool:
+        if self._process is None:
+            return await hand_over((output,))
+        process = self._process()
+        # What a process that has ended has left is little.
+        return process >= 0 and await hand_over((output, process))
 
     async def _feed(self, input: Input) -> None:
         async for item in input:

@@ -117,6 +117,8 @@ class Streams:
                 streams=options.streams,
                 scanner=attachment.scanner,
                 resize=lambda size: self.resize(entry, size),
+                hand_over=options.hand_over,
+                process=lambda: entry.init_pidfd,
             )
             output = session.run(input, self._stopping)
             try:

@@ -4,10 +4,12 @@ import operator
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 import grpc
 
+from runtimed.wire.handing import Handing, tell
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import containers_pb2_grpc
 from sampan.client.convert import containers as convert
@@ -30,8 +32,10 @@ _KEPT_PAGES: Final = 4  # of a list
 class ContainersServicer(containers_pb2_grpc.ContainersServicer):
     """Containers."""
 
-    def __init__(self, containers: Containers) -> None:
+    def __init__(self, containers: Containers, handing: Handing | None = None) -> None:
+        """``handing`` is where clients on this host get a lot of output."""
         self._containers = containers
+        self._handing = handing
         self._rows: dict[str, tuple[ContainerDetails, pb.Container]] = {}  # by ID, the oldest first
         # Last lists: of those that run, and of all.
         self._lists: deque[tuple[Sequence[ContainerDetails], Sequence[pb.ListContainersResponse]]] = deque(maxlen=2)
@@ -148,18 +152,19 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
             async for answer in answers:
                 yield convert.exit_to_proto(answer)
 
-    async def Attach(
+    async def Attach(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
-    ) -> AsyncIterator[pb.StreamOutput]:
-        """Connect a client with its streams."""
+    ) -> None:
+        """Connect a client with its streams. Not a generator: a ticket is sent in the middle of one."""
         first = await anext(request_iterator, pb.AttachRequest())
         if not first.HasField("start"):
             raise InvalidArgumentError("the first message must be `start`")
-        options = streams.attach_from_proto(first.start)
+        hand_over = self._handing.by(partial(tell, context)) if self._handing is not None else None
+        options = streams.attach_from_proto(first.start, hand_over)
         given = streams.input_from_proto(request_iterator)
         async with aclosing(self._containers.attach(first.start.container, options, given)) as output:
             async for one in output:
-                yield streams.output_to_proto(one)
+                await context.write(streams.output_to_proto(one))
 
     async def Resize(self, request: pb.ResizeContainerRequest, context: Context) -> pb.ResizeContainerResponse:
         """Set its terminal's size."""

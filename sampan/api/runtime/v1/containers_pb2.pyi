@@ -1105,6 +1105,7 @@ class AttachRequest(_message.Message):
         STREAM_FIELD_NUMBER: _builtins.int
         LOGS_FIELD_NUMBER: _builtins.int
         DETACH_KEYS_FIELD_NUMBER: _builtins.int
+        TAKES_DESCRIPTORS_FIELD_NUMBER: _builtins.int
         container: _builtins.str
         stdin: _builtins.bool
         stdout: _builtins.bool
@@ -1115,6 +1116,8 @@ class AttachRequest(_message.Message):
         """output so far, first"""
         detach_keys: _builtins.str
         """"ctrl-p,ctrl-q"; empty: that"""
+        takes_descriptors: _builtins.bool
+        """the client can read output itself: see StreamOutput.handover"""
         def __init__(
             self,
             *,
@@ -1125,10 +1128,11 @@ class AttachRequest(_message.Message):
             stream: _builtins.bool = ...,
             logs: _builtins.bool = ...,
             detach_keys: _builtins.str = ...,
+            takes_descriptors: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "detach_keys", b"detach_keys", "logs", b"logs", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "stream", b"stream"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "detach_keys", b"detach_keys", "logs", b"logs", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "stream", b"stream", "takes_descriptors", b"takes_descriptors"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1167,12 +1171,15 @@ class StreamOutput(_message.Message):
     ATTACHED_FIELD_NUMBER: _builtins.int
     DETACHED_FIELD_NUMBER: _builtins.int
     TTY_FIELD_NUMBER: _builtins.int
+    HANDOVER_FIELD_NUMBER: _builtins.int
     attached: _builtins.bool
     """in the first message alone: input is accepted from here on"""
     detached: _builtins.bool
     """in the last message alone: the user typed the detach keys"""
     tty: _builtins.bool
     """with attached: frames are raw terminal output"""
+    handover: _builtins.str
+    """Nothing else in this message: what <run root>/runtimed.streams.sock gives for this ticket is to be read from here on."""
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___Frame]:
         """each one write of the process, in order, as far as it is known"""
@@ -1184,10 +1191,11 @@ class StreamOutput(_message.Message):
         attached: _builtins.bool = ...,
         detached: _builtins.bool = ...,
         tty: _builtins.bool = ...,
+        handover: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "detached", b"detached", "frames", b"frames", "tty", b"tty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "detached", b"detached", "frames", b"frames", "handover", b"handover", "tty", b"tty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from sampan.api.runtime.v1 import containers_pb2 as sampan_dot_api_dot_runtime_d
 from sampan.api.runtime.v1 import spec_pb2 as sampan_dot_api_dot_runtime_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/api/runtime/v1/execs.proto\x12\x11sampan.runtime.v1\x1a&sampan/api/runtime/v1/containers.proto\x1a sampan/api/runtime/v1/spec.proto\"\x8b\x02\n\x08\x45xecSpec\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x0b\n\x03\x65nv\x18\x03 \x03(\t\x12\x13\n\x0bworking_dir\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0b\n\x03tty\x18\x06 \x01(\x08\x12\x14\n\x0c\x61ttach_stdin\x18\x07 \x01(\x08\x12\x15\n\rattach_stdout\x18\x08 \x01(\x08\x12\x15\n\rattach_stderr\x18\t \x01(\x08\x12\x12\n\nprivileged\x18\n \x01(\x08\x12\x13\n\x0b\x64\x65tach_keys\x18\x0b \x01(\t\x12\x34\n\x0c\x63onsole_size\x18\x0c \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\"\x97\x01\n\x04\x45xec\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12)\n\x04spec\x18\x03 \x01(\x0b\x32\x1b.sampan.runtime.v1.ExecSpec\x12\x0f\n\x07running\x18\x04 \x01(\x08\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x42\x0c\n\n_exit_code\">\n\x11\x43reateExecRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.sampan.runtime.v1.ExecSpec\" \n\x12\x43reateExecResponse\x12\n\n\x02id\x18\x01 \x01(\t\"\x1c\n\x0eGetExecRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\xfb\x01\n\x10StartExecRequest\x12:\n\x05start\x18\x01 \x01(\x0b\x32).sampan.runtime.v1.StartExecRequest.StartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12\x30\n\x06resize\x18\x03 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSizeH\x00\x1a_\n\x05Start\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tach\x18\x02 \x01(\x08\x12\x34\n\x0c\x63onsole_size\x18\x04 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSizeJ\x04\x08\x03\x10\x04\x42\x07\n\x05input\"M\n\x11ResizeExecRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04size\x18\x02 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\"\x14\n\x12ResizeExecResponse\"\x1d\n\x0fKillExecRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x12\n\x10KillExecResponse2\x9c\x03\n\x05\x45xecs\x12U\n\x06\x43reate\x12$.sampan.runtime.v1.CreateExecRequest\x1a%.sampan.runtime.v1.CreateExecResponse\x12\x41\n\x03Get\x12!.sampan.runtime.v1.GetExecRequest\x1a\x17.sampan.runtime.v1.Exec\x12Q\n\x05Start\x12#.sampan.runtime.v1.StartExecRequest\x1a\x1f.sampan.runtime.v1.StreamOutput(\x01\x30\x01\x12U\n\x06Resize\x12$.sampan.runtime.v1.ResizeExecRequest\x1a%.sampan.runtime.v1.ResizeExecResponse\x12O\n\x04Kill\x12\".sampan.runtime.v1.KillExecRequest\x1a#.sampan.runtime.v1.KillExecResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/api/runtime/v1/execs.proto\x12\x11sampan.runtime.v1\x1a&sampan/api/runtime/v1/containers.proto\x1a sampan/api/runtime/v1/spec.proto\"\x8b\x02\n\x08\x45xecSpec\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x0b\n\x03\x65nv\x18\x03 \x03(\t\x12\x13\n\x0bworking_dir\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0b\n\x03tty\x18\x06 \x01(\x08\x12\x14\n\x0c\x61ttach_stdin\x18\x07 \x01(\x08\x12\x15\n\rattach_stdout\x18\x08 \x01(\x08\x12\x15\n\rattach_stderr\x18\t \x01(\x08\x12\x12\n\nprivileged\x18\n \x01(\x08\x12\x13\n\x0b\x64\x65tach_keys\x18\x0b \x01(\t\x12\x34\n\x0c\x63onsole_size\x18\x0c \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\"\x97\x01\n\x04\x45xec\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12)\n\x04spec\x18\x03 \x01(\x0b\x32\x1b.sampan.runtime.v1.ExecSpec\x12\x0f\n\x07running\x18\x04 \x01(\x08\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x42\x0c\n\n_exit_code\">\n\x11\x43reateExecRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.sampan.runtime.v1.ExecSpec\" \n\x12\x43reateExecResponse\x12\n\n\x02id\x18\x01 \x01(\t\"\x1c\n\x0eGetExecRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x96\x02\n\x10StartExecRequest\x12:\n\x05start\x18\x01 \x01(\x0b\x32).sampan.runtime.v1.StartExecRequest.StartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12\x30\n\x06resize\x18\x03 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSizeH\x00\x1az\n\x05Start\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tach\x18\x02 \x01(\x08\x12\x34\n\x0c\x63onsole_size\x18\x04 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\x12\x19\n\x11takes_descriptors\x18\x05 \x01(\x08J\x04\x08\x03\x10\x04\x42\x07\n\x05input\"M\n\x11ResizeExecRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04size\x18\x02 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\"\x14\n\x12ResizeExecResponse\"\x1d\n\x0fKillExecRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x12\n\x10KillExecResponse2\x9c\x03\n\x05\x45xecs\x12U\n\x06\x43reate\x12$.sampan.runtime.v1.CreateExecRequest\x1a%.sampan.runtime.v1.CreateExecResponse\x12\x41\n\x03Get\x12!.sampan.runtime.v1.GetExecRequest\x1a\x17.sampan.runtime.v1.Exec\x12Q\n\x05Start\x12#.sampan.runtime.v1.StartExecRequest\x1a\x1f.sampan.runtime.v1.StreamOutput(\x01\x30\x01\x12U\n\x06Resize\x12$.sampan.runtime.v1.ResizeExecRequest\x1a%.sampan.runtime.v1.ResizeExecResponse\x12O\n\x04Kill\x12\".sampan.runtime.v1.KillExecRequest\x1a#.sampan.runtime.v1.KillExecResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,17 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEXECREQUEST']._serialized_start=652
   _globals['_GETEXECREQUEST']._serialized_end=680
   _globals['_STARTEXECREQUEST']._serialized_start=683
-  _globals['_STARTEXECREQUEST']._serialized_end=934
+  _globals['_STARTEXECREQUEST']._serialized_end=961
   _globals['_STARTEXECREQUEST_START']._serialized_start=830
-  _globals['_STARTEXECREQUEST_START']._serialized_end=925
-  _globals['_RESIZEEXECREQUEST']._serialized_start=936
-  _globals['_RESIZEEXECREQUEST']._serialized_end=1013
-  _globals['_RESIZEEXECRESPONSE']._serialized_start=1015
-  _globals['_RESIZEEXECRESPONSE']._serialized_end=1035
-  _globals['_KILLEXECREQUEST']._serialized_start=1037
-  _globals['_KILLEXECREQUEST']._serialized_end=1066
-  _globals['_KILLEXECRESPONSE']._serialized_start=1068
-  _globals['_KILLEXECRESPONSE']._serialized_end=1086
-  _globals['_EXECS']._serialized_start=1089
-  _globals['_EXECS']._serialized_end=1501
+  _globals['_STARTEXECREQUEST_START']._serialized_end=952
+  _globals['_RESIZEEXECREQUEST']._serialized_start=963
+  _globals['_RESIZEEXECREQUEST']._serialized_end=1040
+  _globals['_RESIZEEXECRESPONSE']._serialized_start=1042
+  _globals['_RESIZEEXECRESPONSE']._serialized_end=1062
+  _globals['_KILLEXECREQUEST']._serialized_start=1064
+  _globals['_KILLEXECREQUEST']._serialized_end=1093
+  _globals['_KILLEXECRESPONSE']._serialized_start=1095
+  _globals['_KILLEXECRESPONSE']._serialized_end=1113
+  _globals['_EXECS']._serialized_start=1116
+  _globals['_EXECS']._serialized_end=1528
 # @@protoc_insertion_point(module_scope)

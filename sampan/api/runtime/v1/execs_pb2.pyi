@@ -184,8 +184,11 @@ class StartExecRequest(_message.Message):
         ID_FIELD_NUMBER: _builtins.int
         DETACH_FIELD_NUMBER: _builtins.int
         CONSOLE_SIZE_FIELD_NUMBER: _builtins.int
+        TAKES_DESCRIPTORS_FIELD_NUMBER: _builtins.int
         id: _builtins.str
         detach: _builtins.bool
+        takes_descriptors: _builtins.bool
+        """as of an attachment"""
         @_builtins.property
         def console_size(self) -> _spec_pb2.ConsoleSize: ...
         def __init__(
@@ -194,10 +197,11 @@ class StartExecRequest(_message.Message):
             id: _builtins.str = ...,
             detach: _builtins.bool = ...,
             console_size: _spec_pb2.ConsoleSize | None = ...,
+            takes_descriptors: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["console_size", b"console_size"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["console_size", b"console_size", "detach", b"detach", "id", b"id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["console_size", b"console_size", "detach", b"detach", "id", b"id", "takes_descriptors", b"takes_descriptors"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
