@@ -23,8 +23,8 @@ SnapshotMount: TypeAlias = snapshot.Mount  # one that the snapshotter gives; tho
 class Snapshots(Protocol):
     """The snapshotter, as far as runtimed needs it. Every call is safe to repeat."""
 
-    async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
-        """Make an active snapshot; NotFoundError without the parent."""
+    async def prepare(self, key: str, parent: str, *, transient: bool = False) -> tuple[SnapshotMount, ...]:
+        """Make an active snapshot; NotFoundError without the parent. A ``transient`` one waits for no disk."""
 
     async def view(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
         """Make a read-only look at ``parent``, which stays as long; NotFoundError without it."""

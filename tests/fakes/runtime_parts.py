@@ -27,7 +27,7 @@ class FakeSnapshots:
         await self._host.passed(name)
         self._steps.step(name)
 
-    async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+    async def prepare(self, key: str, parent: str, *, transient: bool = False) -> tuple[SnapshotMount, ...]:
         await self._step("prepare snapshot")
         if parent not in self._host.images:
             raise NotFoundError(f"snapshot {parent} not found")

@@ -80,17 +80,17 @@ class SteppedStore(ContainerStore):
         self._steps.step("record container")
         await super().add_container(row)
 
-    async def set_state(self, row: Row, event: Event | None = None) -> None:
+    async def set_state(self, row: Row, event: Event | None = None, *, durable: bool = True) -> None:
         self._steps.step(f"record {row.intent.value} {row.container.state.status.value}")
-        await super().set_state(row, event)
+        await super().set_state(row, event, durable=durable)
 
-    async def set_container(self, row: Row, event: Event | None = None) -> None:
+    async def set_container(self, row: Row, event: Event | None = None, *, durable: bool = True) -> None:
         self._steps.step(f"record all, {row.intent.value}")
-        await super().set_container(row, event)
+        await super().set_container(row, event, durable=durable)
 
-    async def remove_container(self, id: str, event: Event | None = None) -> None:
+    async def remove_container(self, id: str, event: Event | None = None, *, durable: bool = True) -> None:
         self._steps.step("remove record")
-        await super().remove_container(id, event)
+        await super().remove_container(id, event, durable=durable)
 
     async def add_exec(self, exec: Exec, created_ns: int) -> None:
         self._steps.step("record exec")

@@ -58,7 +58,7 @@ class PlainSnapshots:
         self.known = set(known)
         self.asked: list[str] = []
 
-    async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+    async def prepare(self, key: str, parent: str, *, transient: bool = False) -> tuple[SnapshotMount, ...]:
         raise NotImplementedError
 
     async def view(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:

@@ -263,8 +263,11 @@ class MemoryStore:
         restart_count: int | None = None,
         happened: bool = False,
         telling: Telling | None = None,
+        durable: bool = True,
     ) -> None:
         """Record a change of state, with the event of it if there is one, then show it.
+
+        With ``durable`` false, or of a container that passes, nobody waits for the disk: see ``passes``.
 
         What has ``happened`` already, such as an exit, is shown even if the disk is full, and recorded as soon as there
         is space for it; until then a record says less than what is so, and recovery finds out again.
@@ -284,7 +287,8 @@ class MemoryStore:
                 restart_count=old.restart_count if restart_count is None else restart_count,
             )
             try:
-                await self._store.set_state(entry.row_with(new, intent), _event_of(telling))
+                durable = durable and not passes(new)
+                await self._store.set_state(entry.row_with(new, intent), _event_of(telling), durable=durable)
             except NoSpaceError as error:
                 if not happened:
                     raise
@@ -330,7 +334,8 @@ class MemoryStore:
         async with entry.recording:
             self.check_known(entry)
             new, settled = change(entry.container), entry.intent if intent is None else intent
-            await self._store.set_container(entry.row_with(new, settled), _event_of(telling))
+            row = entry.row_with(new, settled)
+            await self._store.set_container(row, _event_of(telling), durable=not passes(new))
             _note_recorded(telling)
             entry.container, entry.intent = new, settled
             if settled is not Intent.CREATING:
@@ -340,7 +345,8 @@ class MemoryStore:
     async def remove(self, entry: Entry, *, telling: Telling | None = None) -> None:
         """Forget it, and record the event of that."""
         async with entry.recording:
-            await self._store.remove_container(entry.id, _event_of(telling))
+            durable = not passes(entry.container)
+            await self._store.remove_container(entry.id, _event_of(telling), durable=durable)
             _note_recorded(telling)
             self._set_aside.drop("container", entry.id)
             self._forget(entry)
@@ -351,6 +357,15 @@ class MemoryStore:
         if self._ids_by_name.get(name) == entry.id:
             del self._ids_by_name[name]
         entry.decided.set()
+
+
+def passes(container: Container) -> bool:
+    """Whether the container goes with its process, and so with the machine's power.
+
+    Nothing of it waits for the disk. After a power cut it is removed, if it is known then at all; one that had just
+    been made may still be there as one that was never started.
+    """
+    return container.spec.auto_remove
 
 
 def _full_name(container: Container) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from runtimed.containers.defaults import ContainerDefaults
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
 from runtimed.containers.links import with_ids
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, passes, utcnow
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.remapping import Remapping
@@ -191,7 +191,8 @@ class Containers:
         try:
             places = self._paths.container(container.id)
             mounts = placed(await self._volumes.resolve(container.id, container.spec), container.spec, places)
-            entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id)
+            passing = passes(container)
+            entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id, transient=passing)
             for key, mount in image_views(container.id, container.spec).items():
                 await self._snapshots.view(key, mount.chain_id)
             home = places.home

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from runtimed.protocol import SnapshotMount
 from sampan.errors import AlreadyExistsError, NotFoundError
-from sampan.resource.snapshot import Kind, SnapshotInfo
+from sampan.resource.snapshot import TRANSIENT_LABEL, Kind, SnapshotInfo
 from sampan.sys.measuring import Usage
 
 # Marks the snapshots that are ours to remove when no container has them.
@@ -40,10 +40,11 @@ class OwnSnapshots:
     def __init__(self, snapshotter: Snapshotter) -> None:
         self._snapshotter = snapshotter
 
-    async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+    async def prepare(self, key: str, parent: str, *, transient: bool = False) -> tuple[SnapshotMount, ...]:
         """Make an active snapshot, or return the one that is there; NotFoundError without the parent."""
+        labels = {_LABEL: "true", TRANSIENT_LABEL: "true"} if transient else {_LABEL: "true"}
         try:
-            return await self._snapshotter.prepare(key, parent, {_LABEL: "true"})
+            return await self._snapshotter.prepare(key, parent, labels)
         except AlreadyExistsError:  # a call whose answer was lost
             return await self.mounts(key)
 

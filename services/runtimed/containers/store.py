@@ -58,7 +58,11 @@ class ContainerStore:
         return await self._store.read(select)
 
     async def add_container(self, row: Row) -> None:
-        """Record a new container with its intent."""
+        """Record a new container with its intent.
+
+        Nobody waits for the disk: what is there without it after a power cut is removed, and whoever records that the
+        container is made does wait.
+        """
 
         def insert(db: sqlite3.Connection) -> None:
             c = row.container
@@ -69,18 +73,18 @@ class ContainerStore:
             db.execute("INSERT INTO states (id, intent, state, network) VALUES (?,'creating','{}','{}')", (c.id,))
             _update_state(db, row)
 
-        await self._store.write(insert)
+        await self._store.write(insert, durable=False)
 
-    async def set_state(self, row: Row, event: Event | None = None) -> None:
-        """Record intent, state and network settings, and the event of that."""
+    async def set_state(self, row: Row, event: Event | None = None, *, durable: bool = True) -> None:
+        """Record intent, state and network settings, and the event of that; ``durable`` as for ``Store.write``."""
 
         def update(db: sqlite3.Connection) -> None:
             _update_state(db, row)
             _append(db, event)
 
-        await self._store.write(update)
+        await self._store.write(update, durable=durable)
 
-    async def set_container(self, row: Row, event: Event | None = None) -> None:
+    async def set_container(self, row: Row, event: Event | None = None, *, durable: bool = True) -> None:
         """Record everything of a container that may change: also its name, spec and mounts; and the event of that."""
 
         def update(db: sqlite3.Connection) -> None:
@@ -92,16 +96,16 @@ class ContainerStore:
             _update_state(db, row)
             _append(db, event)
 
-        await self._store.write(update)
+        await self._store.write(update, durable=durable)
 
-    async def remove_container(self, id: str, event: Event | None = None) -> None:
+    async def remove_container(self, id: str, event: Event | None = None, *, durable: bool = True) -> None:
         """Forget a container and its execs, and record the event of that."""
 
         def remove(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM containers WHERE id=?", (id,))
             _append(db, event)
 
-        await self._store.write(remove)
+        await self._store.write(remove, durable=durable)
 
     async def execs(self) -> list[Exec]:
         """Return all, oldest first."""

@@ -88,9 +88,17 @@ class Lifecycle:
                 raise ConflictError("container is marked for removal and cannot be started")
             await self._start_anew(entry)
 
-    async def _start_locked(self, entry: Entry) -> None:
+    async def _start_locked(self, entry: Entry, restart_count: int) -> None:
         again = entry.status is Status.RESTARTING  # if killed meanwhile it is still restarting
-        await self._memory.set_state(entry, entry.container.state, intent=Intent.STARTING, happened=again)
+        # With the machine's power goes all that the intent is to find, and what is recorded next waits for the disk.
+        await self._memory.set_state(
+            entry,
+            entry.container.state,
+            intent=Intent.STARTING,
+            restart_count=restart_count,
+            happened=again,
+            durable=False,
+        )
         try:
             with self._metrics.phase("total"):
                 started = await self._runner.start(entry)
@@ -233,10 +241,8 @@ class Lifecycle:
             if entry.status is not Status.RESTARTING:
                 return
             self._metrics.restarted()
-            count = entry.container.restart_count + 1
-            await self._memory.set_state(entry, restart_count=count, happened=True)
             try:
-                await self._start_locked(entry)
+                await self._start_locked(entry, entry.container.restart_count + 1)
             except Exception as error:
                 if not means_full(error):
                     raise
@@ -259,8 +265,7 @@ class Lifecycle:
 
     async def _start_anew(self, entry: Entry) -> None:
         entry.stop_requested = entry.stopped_by_request = False
-        await self._memory.set_state(entry, restart_count=0)
-        await self._start_locked(entry)
+        await self._start_locked(entry, 0)
 
     async def ended_unseen(self, entry: Entry) -> None:
         """Record the exit of a container that ended while the engine was away, and start it if its policy says so."""

@@ -14,6 +14,7 @@ The rules, by what was intended and what is found:
     restarting                    started again
     stopped, policy says so       started again
     on disk without a record      removed
+    made to pass, no snapshot     removed: a power cut took that
     processes without a conmon    killed, by the cgroup that the record names
     cgroups without a process     removed, whoever made them
     whatever fails                set aside: dead until it is removed, or until the next start
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.conmon.running import find_conmon
-from runtimed.containers.memory_store import UP, Entry, MemoryStore
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, passes
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
@@ -113,7 +114,9 @@ class Recovery:
         if self._lossy:
             return
         self._remove_strays(self._memory)
-        self._background.watch(self._remove_stray_snapshots(), "stray snapshots")
+        # What passes does not wait for the disk, nor does its snapshot: a power cut may leave one of both.
+        made = [entry for entry in self._memory if entry.status is Status.CREATED and passes(entry.container)]
+        self._background.watch(self._remove_stray_snapshots(made), "stray snapshots")
 
     async def _record_networks(self, entry: Entry, settings: NetworkSettings) -> None:
         log.info("recording a disconnect that was not recorded", container=entry.id)
@@ -214,9 +217,14 @@ class Recovery:
         unmount_bundle(self._mounter, self._paths.container(bundle.name))
         remove_tree(bundle)
 
-    async def _remove_stray_snapshots(self) -> None:
+    async def _remove_stray_snapshots(self, made: Iterable[Entry]) -> None:
+        """Remove snapshots without a container, and those of ``made`` that have no snapshot."""
         # Keys first: a container that is created meanwhile is known before its snapshot is there.
         keys = await self._snapshots.keys()
+        for entry in made:
+            if entry.id not in keys and entry.status is Status.CREATED:
+                log.info("removing a container without a snapshot", container=entry.id)
+                self._remove_later(entry)
         known = {entry.id for entry in self._memory}
         known |= {key for entry in self._memory for key in image_views(entry.id, entry.container.spec)}
         for key in sorted(set(keys) - known):

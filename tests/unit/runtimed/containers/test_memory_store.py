@@ -111,10 +111,10 @@ class GatedStore(ContainerStore):
         self.gate = asyncio.Event()
         self.waiting = asyncio.Semaphore(0)
 
-    async def set_state(self, row: Row, event: Event | None = None) -> None:
+    async def set_state(self, row: Row, event: Event | None = None, *, durable: bool = True) -> None:
         self.waiting.release()
         await self.gate.wait()
-        await super().set_state(row, event)
+        await super().set_state(row, event, durable=durable)
 
 
 async def _while_its_exit_is_recorded(
@@ -178,7 +178,7 @@ async def test_a_name_that_could_not_be_recorded_is_free_again(
 ) -> None:
     entry = await memory.add(memory.claim(container("a", "old")))
 
-    async def full(row: Row, event: Event | None = None) -> None:
+    async def full(row: Row, event: Event | None = None, *, durable: bool = True) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patched:
@@ -197,11 +197,11 @@ async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there
     await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
     write, recorded = store.set_state, asyncio.Event()
 
-    async def full(row: Row, event: Event | None = None) -> None:
+    async def full(row: Row, event: Event | None = None, *, durable: bool = True) -> None:
         raise NoSpaceError("write metadata.db: no space left on device")
 
-    async def spacious(row: Row, event: Event | None = None) -> None:
-        await write(row, event)
+    async def spacious(row: Row, event: Event | None = None, *, durable: bool = True) -> None:
+        await write(row, event, durable=durable)
         recorded.set()
 
     monkeypatch.setattr(store, "set_state", full)
