@@ -162,15 +162,19 @@ class Catalog:
         removed: list[Layer] = []
         while True:
             some = await self.write(lambda db: rows.collect_layers(db, now_ns, _COLLECTED))
-            for layer in some:
-                self.disk.discard(self.disk.layer(layer.dir_id))
-            await self._erofs.hide(*(layer.dir_id for layer in some if layer.format is LayerFormat.EROFS))
-            for layer in some:
-                self.set_aside.drop("layer", layer.diff_id)
-                log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
+            await self._discard_layers(some)
             removed += some
             if len(some) < _COLLECTED:
                 return removed
+
+    async def _discard_layers(self, layers: Sequence[Layer]) -> None:
+        """Discard what is on disk of layers whose rows are gone for good."""
+        for layer in layers:
+            self.disk.discard(self.disk.layer(layer.dir_id))
+        await self._erofs.hide(*(layer.dir_id for layer in layers if layer.format is LayerFormat.EROFS))
+        for layer in layers:
+            self.set_aside.drop("layer", layer.diff_id)
+            log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
 
     def keep(self, chain_ids: Sequence[str]) -> None:
         """Say that an image needs these stacks again, once they stand: what was taken down before is known by then."""
@@ -180,10 +184,14 @@ class Catalog:
     async def take_down(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
         """Remove snapshots of stacks, chain IDs base first, from the top down, and then the layers that nobody uses."""
 
-        def delete(db: sqlite3.Connection) -> tuple[list[str], list[Snapshot], dict[str, Sequence[str]]]:
-            gone: list[str] = []
-            removed: list[Snapshot] = []
-            left: dict[str, Sequence[str]] = {}
+        now_ns = self.now_ns()
+        gone: list[str] = []
+        removed: list[Snapshot] = []
+        left: dict[str, Sequence[str]] = {}
+
+        def delete(db: sqlite3.Connection) -> list[Layer]:
+            for found in (gone, removed, left):  # on a full disk it runs once more
+                found.clear()
             for stack in stacks:
                 for at, key in reversed(list(enumerate(stack))):
                     snapshot = rows.find(db, key)
@@ -195,21 +203,17 @@ class Catalog:
                             break
                         removed.append(rows.delete(db, key))
                     gone.append(key)
-            return gone, removed, left
+            return rows.collect_layers(db, now_ns, _COLLECTED)
 
-        def has_directories(db: sqlite3.Connection) -> bool:
-            found = (rows.find(db, key) for stack in stacks for key in stack)
-            return any(snapshot is not None and snapshot.dir_id is not None for snapshot in found)
-
-        # A directory must not go before its row is gone for good. Without one, what comes back after a power cut holds
-        # nothing but the layers, and a pass of garbage collection finds it.
-        durable = await self.read(has_directories)
-        gone, removed, left = await self.write(delete, durable=durable)
+        # One transaction, for each is a wait for the disk: a directory must not go before its row is gone for good.
+        layers = await self.write(delete)
         self._outlived |= left
         for snapshot in removed:
             if snapshot.dir_id is not None:
                 self.disk.discard(self.disk.snapshot(snapshot.dir_id))
-        layers = await self.collect()
+        await self._discard_layers(layers)
+        if len(layers) == _COLLECTED:
+            layers += await self.collect()
         own_bytes = sum(snapshot.own.size_bytes for snapshot in removed)
         return Unstacked(tuple(gone), own_bytes + sum(layer.usage.size_bytes for layer in layers))
 
