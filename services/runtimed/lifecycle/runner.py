@@ -33,6 +33,7 @@ from runtimed.oci.errors import create_error
 from runtimed.oci.mounts import DEFAULT_SHM_BYTES
 from runtimed.oci.process import process_user
 from runtimed.oci.runtime import OciRuntime
+from runtimed.oci.security.seccomp import CompiledFilters
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.volumes.users import volumes_of
 from sampan.docker.options.logs import CRI
@@ -105,6 +106,7 @@ class Runner:
         self._parts = parts
         self._metrics = metrics
         self._init_path = init_path
+        self._filters = CompiledFilters()
 
     def runtime(self, container: Container) -> OciRuntime:
         """Return the OCI runtime that the container was created for.
@@ -143,7 +145,7 @@ class Runner:
             container = within(entry.container, users)  # which knows by now where plugins have mounted its volumes
             self._parts.volumes.tell_mounted(container)
             with self._metrics.phase("bundle"):
-                user = await self._write_bundle(container, network, paths)
+                user, rules = await self._write_bundle(container, network, paths)
                 if container.spec.namespaces.uid_mappings:
                     await asyncio.to_thread(show_mapped, entry, self._parts.mounter, paths)
                 await lead_links(self._parts.networking, self._paths, container.id)
@@ -155,6 +157,9 @@ class Runner:
         try:
             with self._metrics.phase("create"):
                 pid = await self._conmon.create(paths, self.command(container), _stdio(container.spec.process), spool)
+            if rules:
+                state = runtime.command.root / container.id
+                await asyncio.to_thread(self._filters.learn, runtime.name, rules, state)
             owners = Owners.of(container.spec.namespaces)
             if owners is not None:
                 await asyncio.to_thread(give_streams, pid, outside(owners.uids, user.uid))
@@ -247,7 +252,9 @@ class Runner:
             except OSError as error:
                 raise StartError(f"cannot mount the root file system at {paths.root}: {error.strerror}") from error
 
-    async def _write_bundle(self, container: Container, network: NetworkSettings, paths: ContainerPaths) -> ProcessUser:
+    async def _write_bundle(
+        self, container: Container, network: NetworkSettings, paths: ContainerPaths
+    ) -> tuple[ProcessUser, str]:
         joins = self._parts.find_joins(container)
         files = await self._parts.networking.files(container, network)
         return await asyncio.to_thread(self._write_bundle_now, container, network, files, joins, paths)
@@ -259,7 +266,8 @@ class Runner:
         files: Mapping[str, bytes],
         joins: Joins,
         paths: ContainerPaths,
-    ) -> ProcessUser:
+    ) -> tuple[ProcessUser, str]:
+        """Return who its process is, and the rules of its seccomp filter if that is not known yet."""
         if container.spec.namespaces.ipc == "shareable":
             paths.shm.mkdir(mode=0o700, exist_ok=True)
             size_bytes = container.spec.resources.shm_size_bytes or DEFAULT_SHM_BYTES
@@ -282,8 +290,9 @@ class Runner:
         )
         if owners is not None:
             config["root"] = {"path": str(paths.shown_root), "readonly": container.spec.security.read_only_root}
+        rules = self._filters.put_in(container.runtime, config)
         (paths.bundle / "config.json").write_text(json.dumps(config))
-        return process_user(config)
+        return process_user(config), rules
 
     async def clear(self, container: Container, *, keep_exit: bool = False) -> None:
         """Take down everything that a run of the container set up. Safe to repeat; the process is killed if it runs.
