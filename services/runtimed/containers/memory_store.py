@@ -57,6 +57,7 @@ class Entry:
     starting: int = 0  # calls that start it, though its record may not say so yet
     init_pidfd: int = -1  # of its first process, while it runs
     backoff_s: float = 0.0
+    cleared: bool = False  # nothing is left of its last run, as this process knows
 
     @property
     def id(self) -> str:

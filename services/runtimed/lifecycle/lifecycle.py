@@ -31,7 +31,7 @@ from runtimed.oci.errors import exit_code as exit_code_for
 from runtimed.oci.signals import parse_signal
 from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
 from sampan.log import log
-from sampan.resource.container import Container, ContainerState, Exit, Health, Status
+from sampan.resource.container import ContainerState, Exit, Health, Status
 
 _STOP_TIMEOUT_S: Final = 10.0
 # After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.
@@ -88,17 +88,11 @@ class Lifecycle:
                 raise ConflictError("container is marked for removal and cannot be started")
             await self._start_anew(entry)
 
-    async def _start_locked(self, entry: Entry, restart_count: int) -> None:
+    async def _start_locked(self, entry: Entry, count: int) -> None:
         again = entry.status is Status.RESTARTING  # if killed meanwhile it is still restarting
+        entry.cleared = False
         # With the machine's power goes all that the intent is to find, and what is recorded next waits for the disk.
-        await self._memory.set_state(
-            entry,
-            entry.container.state,
-            intent=Intent.STARTING,
-            restart_count=restart_count,
-            happened=again,
-            durable=False,
-        )
+        await self._memory.set_state(entry, intent=Intent.STARTING, restart_count=count, happened=again, durable=False)
         try:
             with self._metrics.phase("total"):
                 started = await self._runner.start(entry)
@@ -156,7 +150,7 @@ class Lifecycle:
                 return
             end, again = await self._record_exit(entry)
             # What is not recorded yet is to be found again, should this process end before it is.
-            await self._clear(entry.container, keep_exit=not self._memory.is_recorded(entry))
+            await self._clear(entry, keep_exit=not self._memory.is_recorded(entry))
             self._tell(entry, end, restarting=again)
         if again:
             self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
@@ -195,12 +189,13 @@ class Lifecycle:
         self._metrics.exited(code, oom_killed=oom_killed)
         return Exit(code), again
 
-    async def _clear(self, container: Container, *, keep_exit: bool = False) -> None:
+    async def _clear(self, entry: Entry, *, keep_exit: bool = False) -> None:
         try:
-            await self._runner.clear(container, keep_exit=keep_exit)
+            await self._runner.clear(entry.container, keep_exit=keep_exit)
+            entry.cleared = not keep_exit
         except (SampanError, OSError) as error:
             # Whatever is left is tried again at the next start, at removal and when the service starts.
-            log.warning("container not cleared", container=container.id, error=str(error))
+            log.warning("container not cleared", container=entry.id, error=str(error))
 
     def _tell(self, entry: Entry, end: Exit, *, restarting: bool) -> None:
         if not restarting:
@@ -211,7 +206,7 @@ class Lifecycle:
         entry.exit_waiters.clear()
 
     async def _start_failed(self, entry: Entry, error: Exception) -> None:
-        await self._clear(entry.container)
+        await self._clear(entry)
         self._metrics.start_failed()
         if entry.status is Status.RESTARTING and means_full(error):
             await self._memory.set_state(entry, replace(entry.container.state, error=str(error)), happened=True)

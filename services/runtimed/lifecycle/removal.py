@@ -58,15 +58,16 @@ class Removal:
 
     async def give_back(self, entry: Entry, *, volumes: bool) -> None:
         """Undo everything that creating and running it made, but its record. Safe to repeat."""
-        await self._runner.clear(entry.container)
-        await self._runner.forget_log(entry)
+        if not entry.cleared:
+            await self._runner.clear(entry.container)
         await both(
             self._runner.remove_snapshots(entry.container),
-            both(
-                self._volumes.release(entry.id, anonymous=volumes),
-                asyncio.to_thread(remove_tree, self._paths.container(entry.id).home),
-            ),
+            both(self._volumes.release(entry.id, anonymous=volumes), self._remove_home(entry)),
         )
+
+    async def _remove_home(self, entry: Entry) -> None:
+        await self._runner.forget_log(entry)  # which is written there
+        await asyncio.to_thread(remove_tree, self._paths.container(entry.id).home)
 
     def _tell(self, entry: Entry) -> None:
         end = Exit(entry.container.state.exit_code, entry.container.state.error)
