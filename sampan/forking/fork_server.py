@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from sampan.sys import passing
 from sampan.sys.processes import die_with_parent
 
 MAX_JOB_BYTES: Final = 64 << 10  # of a job as text
@@ -76,7 +77,7 @@ class ForkServer:
 
     def _take(self) -> bool:
         """Begin a job; return whether there may be more."""
-        job, fds, _, _ = socket.recv_fds(self._jobs, MAX_JOB_BYTES, DESCRIPTORS)
+        job, fds = passing.receive(self._jobs, MAX_JOB_BYTES, DESCRIPTORS)
         if not job:
             return False
         *standard, line_fd = fds

@@ -19,6 +19,7 @@ from typing import Final
 
 from sampan.errors import ServiceGoneError
 from sampan.log import log
+from sampan.sys import passing
 
 _NAME_BYTES: Final = 32
 _BACKLOG: Final = 512
@@ -109,10 +110,9 @@ class Desk:
         with giver, suppress(OSError, TimeoutError):
             async with asyncio.timeout(_GIVING_S):
                 await _readable(giver)
-            told, fds, _, _ = socket.recv_fds(giver, _NAME_BYTES, 1)  # it passes no flags on, CLOEXEC among them
+            told, fds = passing.receive(giver, _NAME_BYTES, 1)
             if len(fds) != 1:
                 return
-            os.set_inheritable(fds[0], False)
             name = told.decode(errors="replace")
             place = self._places.setdefault(name, asyncio.get_running_loop().create_future())
             if place.done():  # one of this name is there

@@ -4,6 +4,8 @@ import os
 import socket
 from typing import Final
 
+from sampan.sys import passing
+
 # What a service says with a number of microseconds when it needs as long to stop.
 EXTEND_TIMEOUT: Final = "EXTEND_TIMEOUT_USEC"
 _ANSWER_S: Final = 5.0
@@ -41,7 +43,7 @@ def kept(address: str) -> dict[str, socket.socket]:
             near.settimeout(_ANSWER_S)
             found: dict[str, socket.socket] = {}
             while True:
-                names, fds, _, _ = socket.recv_fds(near, _NAMES_BYTES, _AT_ONCE, socket.MSG_CMSG_CLOEXEC)
+                names, fds = passing.receive(near, _NAMES_BYTES, _AT_ONCE)
                 if not fds:
                     return found
                 for name, fd in zip(names.decode().split("\n"), fds, strict=True):

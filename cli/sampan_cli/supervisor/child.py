@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sampan.sys import passing
+
 _LONGEST_MESSAGE: Final = 4096
 
 _MOST_KEPT: Final = 4096  # a published port each
@@ -41,7 +43,7 @@ class NotifySocket:
         lines: list[str] = []
         while True:
             try:
-                message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+                message, fds = passing.receive(self._socket, _LONGEST_MESSAGE, 1)
             except BlockingIOError:
                 return lines
             said = message.decode("utf-8", "replace").splitlines()

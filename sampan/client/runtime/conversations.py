@@ -19,6 +19,7 @@ from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.client.calls import as_ended
 from sampan.client.convert import streams
 from sampan.resource.streams import Frame, Output, Stream
+from sampan.sys import passing
 from sampan.wire.channel import rpc_errors
 from sampan.wire.packets import Packets
 
@@ -134,7 +135,7 @@ async def _claim(handing: Path, ticket: str) -> _Handed | None:
                 await answered.wait()
             finally:
                 loop.remove_reader(control)
-        _, fds, _, _ = socket.recv_fds(control, _MAX_ANSWER_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+        _, fds = passing.receive(control, _MAX_ANSWER_BYTES, 2)
     except (OSError, TimeoutError):
         control.close()
         return None

@@ -28,6 +28,7 @@ from imaged.content.ingest import Ingest, Ingests, in_thread
 from sampan.errors import ResourceExhaustedError, SampanError
 from sampan.log import log
 from sampan.oci.digest import Digest
+from sampan.sys import passing
 
 _MAX_QUESTION_BYTES: Final = 256
 _BACKLOG: Final = 64
@@ -84,7 +85,7 @@ class FdServer:
         with asker, suppress(OSError, TimeoutError, SampanError):
             async with asyncio.timeout(_ASKING_S):
                 await _readable(asker.fileno())
-            question, fds, _, _ = socket.recv_fds(asker, _MAX_QUESTION_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            question, fds = passing.receive(asker, _MAX_QUESTION_BYTES, 1)
             try:
                 if question.startswith((_WRITE, _PASS)) and fds:
                     kind, _, ref = question.partition(b" ")

@@ -36,6 +36,7 @@ from sampan.errors import (
 )
 from sampan.forking.fork_server import serve
 from sampan.handing.chunks import ChunkedReader, ChunkedWriter, PlainWriter
+from sampan.sys import passing
 from sampan.sys.processes import die_with_parent
 from sampan.tar.entry import MAX_COPIED_NAME_BYTES
 from sampan.tar.reader import TarReader
@@ -62,7 +63,7 @@ def read(tree: RootFs, job: ArchiveJob) -> Answer:
             return _pack(found, job, out)
         out.flush()
         with socket.socket(fileno=os.dup(_IN)) as line:
-            _, fds, _, _ = socket.recv_fds(line, 1, 1)
+            _, fds = passing.receive(line, 1, 1)
         return _pack(found, job, ChunkedWriter(fds[0])) if fds else {}
 
 

@@ -24,6 +24,7 @@ from sampan.errors import (
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.resource.content import Action, WriteStep
+from sampan.sys import passing
 from sampan.wire.channel import back, reach
 
 _PIECE_BYTES: Final = 1 << 20
@@ -193,8 +194,7 @@ async def _exchange(asker: socket.socket, path: Path, message: bytes, fd: int | 
         await answered.wait()
     finally:
         loop.remove_reader(asker)
-    answer, fds, _, _ = socket.recv_fds(asker, _ANSWER_BYTES, 1)
-    return answer, fds
+    return passing.receive(asker, _ANSWER_BYTES, 1)
 
 
 @contextmanager
