@@ -109,7 +109,7 @@ class Desk:
     async def _take(self, giver: socket.socket) -> None:
         with giver, suppress(OSError, TimeoutError):
             async with asyncio.timeout(_GIVING_S):
-                await _readable(giver)
+                await passing.readable(giver)
             told, fds = passing.receive(giver, _NAME_BYTES, 1)
             if len(fds) != 1:
                 return
@@ -120,19 +120,8 @@ class Desk:
                 return
             place.set_result(fds[0])
             try:
-                await _readable(giver)  # it says nothing more: this is its end, or its death
+                await passing.readable(giver)  # it says nothing more: this is its end, or its death
             finally:
                 if self._places.get(name) is place:
                     del self._places[name]
                     os.close(fds[0])
-
-
-async def _readable(sock: socket.socket) -> None:
-    """Wait until there is something to read, or the end of it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(sock, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(sock)

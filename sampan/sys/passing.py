@@ -1,6 +1,7 @@
 """Descriptors that come with messages of unix sockets: SCM_RIGHTS of unix(7)."""
 
 import array
+import asyncio
 import socket
 
 
@@ -17,3 +18,14 @@ def receive(connection: socket.socket, most_bytes: int, most: int) -> tuple[byte
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     return data, list(fds)
+
+
+async def readable(connection: socket.socket | int) -> None:
+    """Wait until there is something to read, or the end of it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)

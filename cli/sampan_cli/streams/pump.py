@@ -13,6 +13,7 @@ from typing import Final
 from sampan.errors import UnavailableError
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import Accepted, Attached, Detached, Input, Output
+from sampan.sys import passing
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.output import OutputWriter
 
@@ -21,10 +22,9 @@ _PIECE_BYTES: Final = 64 << 10
 
 async def read_input(fd: int) -> AsyncIterator[bytes]:
     """Yield what arrives on ``fd`` until its end. Nothing is read ahead of what the caller has taken."""
-    loop = asyncio.get_running_loop()
     while True:
         try:
-            await _readable(loop, fd)
+            await passing.readable(fd)
         except PermissionError:
             # epoll has no regular files, nor /dev/null: these never make anyone wait.
             piece = await asyncio.to_thread(os.read, fd, _PIECE_BYTES)
@@ -33,20 +33,6 @@ async def read_input(fd: int) -> AsyncIterator[bytes]:
         if not piece:
             return
         yield piece
-
-
-async def _readable(loop: asyncio.AbstractEventLoop, fd: int) -> None:
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(fd, _set, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(fd)
-
-
-def _set(ready: "asyncio.Future[None]") -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _read(fd: int) -> bytes:

@@ -129,12 +129,7 @@ async def _claim(handing: Path, ticket: str) -> _Handed | None:
         async with asyncio.timeout(_CLAIM_S):
             await loop.sock_connect(control, str(handing))
             control.send(ticket.encode())
-            answered = asyncio.Event()
-            loop.add_reader(control, answered.set)
-            try:
-                await answered.wait()
-            finally:
-                loop.remove_reader(control)
+            await passing.readable(control)
         _, fds = passing.receive(control, _MAX_ANSWER_BYTES, 2)
     except (OSError, TimeoutError):
         control.close()

@@ -28,7 +28,7 @@ from imaged.content.ingest import Ingest, Ingests, in_thread
 from sampan.errors import ResourceExhaustedError, SampanError
 from sampan.log import log
 from sampan.oci.digest import Digest
-from sampan.sys import passing
+from sampan.sys.passing import readable, receive
 
 _MAX_QUESTION_BYTES: Final = 256
 _BACKLOG: Final = 64
@@ -84,8 +84,8 @@ class FdServer:
     async def _answer(self, asker: socket.socket) -> None:
         with asker, suppress(OSError, TimeoutError, SampanError):
             async with asyncio.timeout(_ASKING_S):
-                await _readable(asker.fileno())
-            question, fds = passing.receive(asker, _MAX_QUESTION_BYTES, 1)
+                await readable(asker.fileno())
+            question, fds = receive(asker, _MAX_QUESTION_BYTES, 1)
             try:
                 if question.startswith((_WRITE, _PASS)) and fds:
                     kind, _, ref = question.partition(b" ")
@@ -116,7 +116,7 @@ class FdServer:
                 answer = f"full {error}".encode()[:_MAX_ANSWER_BYTES]
         try:
             asker.send(answer)
-            await _readable(asker.fileno())  # it says nothing more: this is its end, or its death
+            await readable(asker.fileno())  # it says nothing more: this is its end, or its death
         finally:
             self._ingests.abandon(ingest)
 
@@ -127,7 +127,7 @@ async def _pour(pipe: int, ingest: Ingest) -> None:
     buffer = memoryview(bytearray(_PIECE_BYTES))
     more = True
     while more:
-        await _readable(pipe)
+        await readable(pipe)
         more = await in_thread(_pour_now, pipe, buffer, ingest)
 
 
@@ -142,14 +142,3 @@ def _pour_now(pipe: int, buffer: memoryview, ingest: Ingest) -> bool:
             return False
         ingest.write_now(buffer[:size])
     return True
-
-
-async def _readable(fd: int) -> None:
-    """Wait until there is something to read, or the end of it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(fd, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(fd)

@@ -22,6 +22,7 @@ from sampan.api.runtime.v1.containers_pb2 import StreamOutput
 from sampan.errors import UnavailableError
 from sampan.log import log
 from sampan.resource.streams import HandOver
+from sampan.sys import passing
 
 _BACKLOG: Final = 64
 _MAX_TICKET_BYTES: Final = 64
@@ -69,7 +70,7 @@ class Handing:
                     if asker is None:
                         return False
                     socket.send_fds(asker, [b"here"], own)
-                    await _readable(asker)
+                    await passing.readable(asker)
                     if asker.recv(len(_READ)) != _READ:
                         raise UnavailableError("the client has let go of what it was to read")
                     return True
@@ -114,7 +115,7 @@ class Handing:
         taken = False
         try:
             async with asyncio.timeout(_CLAIM_S):
-                await _readable(asker)
+                await passing.readable(asker)
             offer = self._offers.get(asker.recv(_MAX_TICKET_BYTES))
             if offer is not None and not offer.done():
                 offer.set_result(asker)
@@ -129,14 +130,3 @@ class Handing:
 async def tell(context: "grpc.aio.ServicerContext[Any, StreamOutput]", ticket: str) -> None:
     """Send a client a ticket within its call."""
     await context.write(StreamOutput(handover=ticket))
-
-
-async def _readable(asker: socket.socket) -> None:
-    """Wait until there is something to read, or the end of it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(asker, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(asker)

@@ -188,12 +188,7 @@ async def _exchange(asker: socket.socket, path: Path, message: bytes, fd: int | 
     loop = asyncio.get_running_loop()
     await loop.sock_connect(asker, str(path))
     socket.send_fds(asker, [message], [] if fd is None else [fd])
-    answered = asyncio.Event()
-    loop.add_reader(asker, answered.set)
-    try:
-        await answered.wait()
-    finally:
-        loop.remove_reader(asker)
+    await passing.readable(asker)
     return passing.receive(asker, _ANSWER_BYTES, 1)
 
 
