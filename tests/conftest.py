@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.docker_client import DockerClient
 from tests.support.engine import RUNNING, Engine, run_engine
@@ -22,6 +23,10 @@ _SLOW_S = 900  # what a test may take that is marked as slow
 for _name in list(os.environ):
     if _name.startswith(("DOCKER_", "BUILDX_", "BUILDKIT_", "SAMPAN_")) and not _name.startswith("SAMPAN_TEST_"):
         del os.environ[_name]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -278,7 +278,7 @@ def members(draw: st.DrawFn) -> list[tuple[tarfile.TarInfo, bytes]]:
     return made
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(members())
 def test_any_archive_is_read_the_same_or_refused_by_both(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[tarfile.TarInfo, bytes]]

@@ -363,7 +363,7 @@ KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarf
     ),
     format=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_tree_comes_out_as_gnu_tar_makes_it(
     tmp_path_factory: pytest.TempPathFactory, entries: dict[str, tuple[bytes, int, int, bytes]], format: int
 ) -> None:

@@ -131,7 +131,7 @@ TREES = st.recursive(
 
 
 @given(tree=st.tuples(st.dictionaries(NAMES, TREES, max_size=6), FACTS), format=st.sampled_from(["pax", "gnu"]))
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_any_tree_reads_as_gnu_tar_extracts_it(
     tmp_path_factory: pytest.TempPathFactory, tree: Any, format: str
 ) -> None:

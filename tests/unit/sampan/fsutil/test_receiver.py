@@ -308,7 +308,7 @@ def _in_order(entries: list[Entry]) -> list[Entry]:
     return sorted({each.path: each for each in entries}.values(), key=lambda each: each.path.split(b"/"))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.lists(ENTRIES, max_size=12), min_size=1, max_size=3), st.booleans())
 def test_nothing_that_is_said_leads_out_of_the_directory(said: list[list[Entry]], ordered: bool) -> None:
     with TemporaryDirectory() as top:
@@ -356,7 +356,7 @@ def _make(root: Path, tree: dict[str, tuple[str, bytes, int]]) -> None:
         os.utime(path, ns=(TIME + time, TIME + time), follow_symlinks=False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TREES, TREES)
 def test_any_tree_becomes_any_other(
     one: dict[str, tuple[str, bytes, int]], other: dict[str, tuple[str, bytes, int]]

@@ -199,7 +199,7 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(st.tuples(ENTRIES, st.binary(max_size=2000)), max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_the_writer_writes_the_reader_reads(files: list[tuple[Entry, bytes]]) -> None:
     buffer = io.BytesIO()
     writer = TarWriter(buffer.write)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan_cli.warm.request import (
@@ -21,7 +21,6 @@ def body(request: Request) -> bytes:
     return encoded[LENGTH_BYTES:]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(WORDS, WORDS, st.lists(st.integers(3, HIGHEST_DESCRIPTOR), max_size=3))
 def test_what_is_sent_arrives(arguments: list[bytes], environment: list[bytes], descriptors: list[int]) -> None:
     sent = Request(b"code", ENCODINGS, descriptors, arguments, environment)
@@ -30,7 +29,6 @@ def test_what_is_sent_arrives(arguments: list[bytes], environment: list[bytes], 
     assert (came.arguments, came.environment) == (arguments, environment)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.binary(max_size=200))
 def test_nonsense_is_refused_or_read_and_nothing_else(sent: bytes) -> None:
     try:

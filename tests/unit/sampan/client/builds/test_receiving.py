@@ -318,7 +318,7 @@ def make(root: Path, tree: dict[str, str | None]) -> None:
         os.utime(place, ns=(TIME, TIME))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TREES, min_size=2, max_size=4), st.integers(1, 12))
 def test_any_tree_becomes_any_other(trees: list[dict[str, str | None]], batch: int) -> None:
     with TemporaryDirectory() as top:
