@@ -64,7 +64,7 @@ def groups(engine: Engine, view: View) -> list[str]:
 
 
 def services(engine: Engine, view: View) -> list[str]:
-    """One process for each service, the supervisor and runtimed's writer of logs; beside them conmon alone."""
+    """One process for each service, the supervisor, runtimed's writer of logs, a warm parent; beside them conmon."""
     layout = engine.layout
     known = {engine.pid(service): service for service in SERVICES}
     assert engine.process is not None
@@ -72,6 +72,8 @@ def services(engine: Engine, view: View) -> list[str]:
     findings = [f"{name} (pid {pid}) does not run" for pid, name in known.items() if not Path(f"/proc/{pid}").exists()]
     for pid, words in pids_below(layout.run_root).items():
         if "runtimed.logs.writer" in words and _parent(pid) == engine.pid("runtimed"):
+            continue
+        if "sampan_cli.warm" in words and _parent(pid) == engine.process.pid:
             continue
         if pid not in known and Path(words[0]).name != "conmon":
             findings.append(f"process {pid} works for the engine and is none of its: {' '.join(words)[:300]}")
