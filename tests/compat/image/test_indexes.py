@@ -219,7 +219,8 @@ def test_archive_of_several_platforms_has_the_index_and_is_loaded_in_part(
         shown = [next(line for line in lines if platform in line) for platform in ("linux/amd64", "linux/arm64")]
         assert ["0B" not in line.split() for line in shown] == here
         inspected = json.loads(docker("image", "inspect", "--platform", "linux/arm64", name).stdout)[0]
-        assert (inspected["Id"], inspected["RepoTags"], inspected["Architecture"]) == (arm_image().id, [name], "arm64")
+        assert (inspected["Id"], inspected["Architecture"]) == (arm_image().id, "arm64")
+        assert name in inspected["RepoTags"]  # other tests may have given it further ones
         assert arm_image().id[7:19] in docker("history", "--platform", "linux/arm64", name).stdout
     shown = json.loads(docker("image", "inspect", name).stdout)[0]
     assert (shown["Id"], shown["Descriptor"]["digest"]) == (arm_image().id, sha256(content))

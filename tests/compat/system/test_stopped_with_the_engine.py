@@ -8,6 +8,7 @@ from tests.support.docker_client import DockerClient
 from tests.support.engine import run_engine
 from tests.support.images import push
 from tests.support.registry import Registry
+from tests.support.tools import eventually
 from tests.support.trees import busybox_image
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -16,6 +17,11 @@ TOML = "live_restore = false\nshutdown_timeout_s = 2\n"
 
 # Says how it was told to end, a while after the engine's services usually have.
 POLITE = 'trap "sleep 1; echo ended; exit 3" QUIT; while :; do sleep 0.1; done'
+
+
+def _states(docker: DockerClient) -> dict[str, str]:
+    shown = docker("ps", "--all", "--format", "{{.Names}} {{.Status}}").lines
+    return {name: status for name, status, *_ in (line.split() for line in shown)}
 
 
 def test_they_end_by_their_own_signal_and_come_back_by_their_policies(docker_config: Path, registry: Registry) -> None:
@@ -37,14 +43,13 @@ def test_they_end_by_their_own_signal_and_come_back_by_their_policies(docker_con
         docker("pause", "frozen")
         engine.stop()
         engine.start()
-        shown = docker("ps", "--all", "--format", "{{.Names}} {{.Status}}").lines
-        states = {name: status for name, status, *_ in (line.split() for line in shown)}
-        assert states == {
+        meant = {
             "polite": "Exited", "deaf": "Exited", "frozen": "Exited", "rests": "Exited", "always": "Up",
             "unless-stopped": "Up",
         }  # fmt: skip
+        eventually(lambda: _states(docker) == meant, "those come back whose policies say so", 60)
         assert docker("logs", "polite").lines == ["ended"]
         codes = docker("inspect", "--format", "{{.State.ExitCode}}", "polite", "deaf").lines
         assert codes == ["3", "137"]
         assert docker("inspect", "--format", "{{.RestartCount}}", "always").line == "0"
-        docker("rm", "--force", *states)
+        docker("rm", "--force", *meant)
