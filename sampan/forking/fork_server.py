@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from sampan.sys import passing
+from sampan.handing import passing
 from sampan.sys.processes import die_with_parent
 
 MAX_JOB_BYTES: Final = 64 << 10  # of a job as text

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import ServiceGoneError
+from sampan.handing import passing
 from sampan.log import log
-from sampan.sys import passing
 
 _NAME_BYTES: Final = 32
 _BACKLOG: Final = 512

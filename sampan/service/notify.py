@@ -4,7 +4,7 @@ import os
 import socket
 from typing import Final
 
-from sampan.sys import passing
+from sampan.handing import passing
 
 # What a service says with a number of microseconds when it needs as long to stop.
 EXTEND_TIMEOUT: Final = "EXTEND_TIMEOUT_USEC"

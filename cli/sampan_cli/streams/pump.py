@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
 from sampan.errors import UnavailableError
+from sampan.handing import passing
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import Accepted, Attached, Detached, Input, Output
-from sampan.sys import passing
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.output import OutputWriter
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sampan.sys import passing
+from sampan.handing import passing
 
 _LONGEST_MESSAGE: Final = 4096
 

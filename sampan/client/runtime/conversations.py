@@ -18,8 +18,8 @@ import grpc
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.client.calls import as_ended
 from sampan.client.convert import streams
+from sampan.handing import passing
 from sampan.resource.streams import Frame, Output, Stream
-from sampan.sys import passing
 from sampan.wire.channel import rpc_errors
 from sampan.wire.packets import Packets
 

@@ -26,9 +26,9 @@ from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests, in_thread
 from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.handing.passing import readable, receive
 from sampan.log import log
 from sampan.oci.digest import Digest
-from sampan.sys.passing import readable, receive
 
 _MAX_QUESTION_BYTES: Final = 256
 _BACKLOG: Final = 64

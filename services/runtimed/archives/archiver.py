@@ -35,8 +35,8 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.forking.fork_server import serve
+from sampan.handing import passing
 from sampan.handing.chunks import ChunkedReader, ChunkedWriter, PlainWriter
-from sampan.sys import passing
 from sampan.sys.processes import die_with_parent
 from sampan.tar.entry import MAX_COPIED_NAME_BYTES
 from sampan.tar.reader import TarReader

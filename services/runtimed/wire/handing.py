@@ -20,9 +20,9 @@ import grpc
 
 from sampan.api.runtime.v1.containers_pb2 import StreamOutput
 from sampan.errors import UnavailableError
+from sampan.handing import passing
 from sampan.log import log
 from sampan.resource.streams import HandOver
-from sampan.sys import passing
 
 _BACKLOG: Final = 64
 _MAX_TICKET_BYTES: Final = 64

@@ -21,10 +21,10 @@ from sampan.errors import (
     ServiceGoneError,
     UnavailableError,
 )
+from sampan.handing import passing
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.resource.content import Action, WriteStep
-from sampan.sys import passing
 from sampan.wire.channel import back, reach
 
 _PIECE_BYTES: Final = 1 << 20

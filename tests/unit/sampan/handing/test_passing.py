@@ -1,7 +1,7 @@
 import os
 import socket
 
-from sampan.sys import passing
+from sampan.handing import passing
 
 
 def test_descriptors_that_come_are_closed_in_programs_that_are_started() -> None:
