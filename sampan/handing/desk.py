@@ -19,10 +19,9 @@ from typing import Final
 
 from sampan.errors import ServiceGoneError
 from sampan.handing import passing
-from sampan.log import log
+from sampan.handing.listener import Listener
 
 _NAME_BYTES: Final = 32
-_BACKLOG: Final = 512
 _GIVING_S: Final = 5.0  # for a message to come
 
 
@@ -54,19 +53,8 @@ class Desk:
 
     def __init__(self, path: Path) -> None:
         """Bind ``path``, for this user alone; what an earlier process left there goes."""
-        self._path = path
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        before = os.umask(0o077)
-        try:
-            self._socket.bind(str(path))
-        finally:
-            os.umask(before)
-        self._socket.listen(_BACKLOG)
-        self._socket.setblocking(False)
         self._places: dict[str, asyncio.Future[int]] = {}  # by name: what is there, or expected
-        self._givers: set[asyncio.Task[None]] = set()
-        self._listening = asyncio.create_task(self._listen(), name="take descriptors")
+        self._listener = Listener(path, "take a descriptor", self._take)
 
     @asynccontextmanager
     async def taken(self, name: str) -> AsyncIterator[int]:
@@ -87,24 +75,7 @@ class Desk:
 
     async def close(self) -> None:
         """Listen no more, and let go of what nobody has taken."""
-        for task in (tasks := [self._listening, *self._givers]):
-            task.cancel()
-        await asyncio.wait(tasks)
-        self._socket.close()
-        self._path.unlink(missing_ok=True)
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                giver, _ = await loop.sock_accept(self._socket)
-            except OSError as error:  # no descriptor is free, as a rule
-                log.warning("descriptors cannot be taken", error=error.strerror)
-                await asyncio.sleep(1)
-                continue
-            task = asyncio.create_task(self._take(giver), name="take a descriptor")
-            self._givers.add(task)
-            task.add_done_callback(self._givers.discard)
+        await self._listener.close()
 
     async def _take(self, giver: socket.socket) -> None:
         with giver, suppress(OSError, TimeoutError):

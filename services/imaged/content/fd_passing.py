@@ -26,12 +26,11 @@ from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests, in_thread
 from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.handing.listener import Listener
 from sampan.handing.passing import readable, receive
-from sampan.log import log
 from sampan.oci.digest import Digest
 
 _MAX_QUESTION_BYTES: Final = 256
-_BACKLOG: Final = 64
 _ASKING_S: Final = 5.0  # for a question to come
 _WRITE: Final = b"write "
 _PASS: Final = b"pass "
@@ -45,46 +44,18 @@ class FdServer:
 
     def __init__(self, path: Path, content: ContentStore, ingests: Ingests) -> None:
         """Bind ``path``, for this user alone; what an earlier process left there goes."""
-        self._path = path
         self._content = content
         self._ingests = ingests
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        before = os.umask(0o077)
-        try:
-            self._socket.bind(str(path))
-        finally:
-            os.umask(before)
-        self._socket.listen(_BACKLOG)
-        self._socket.setblocking(False)
-        self._asking: set[asyncio.Task[None]] = set()
-        self._listening = asyncio.create_task(self._listen(), name="hand out blobs")
+        self._listener = Listener(path, "hand out a blob", self._answer)
 
     async def close(self) -> None:
         """Listen no more."""
-        for task in (tasks := [self._listening, *self._asking]):
-            task.cancel()
-        await asyncio.wait(tasks)
-        self._socket.close()
-        self._path.unlink(missing_ok=True)
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                asker, _ = await loop.sock_accept(self._socket)
-            except OSError as error:  # no descriptor is free, as a rule
-                log.warning("blobs cannot be handed out", error=error.strerror)
-                await asyncio.sleep(1)
-                continue
-            task = asyncio.create_task(self._answer(asker), name="hand out a blob")
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+        await self._listener.close()
 
     async def _answer(self, asker: socket.socket) -> None:
         with asker, suppress(OSError, TimeoutError, SampanError):
             async with asyncio.timeout(_ASKING_S):
-                await readable(asker.fileno())
+                await readable(asker)
             question, fds = receive(asker, _MAX_QUESTION_BYTES, 1)
             try:
                 if question.startswith((_WRITE, _PASS)) and fds:
@@ -116,7 +87,7 @@ class FdServer:
                 answer = f"full {error}".encode()[:_MAX_ANSWER_BYTES]
         try:
             asker.send(answer)
-            await readable(asker.fileno())  # it says nothing more: this is its end, or its death
+            await readable(asker)  # it says nothing more: this is its end, or its death
         finally:
             self._ingests.abandon(ingest)
 

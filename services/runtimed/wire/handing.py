@@ -21,10 +21,9 @@ import grpc
 from sampan.api.runtime.v1.containers_pb2 import StreamOutput
 from sampan.errors import UnavailableError
 from sampan.handing import passing
-from sampan.log import log
+from sampan.handing.listener import Listener
 from sampan.resource.streams import HandOver
 
-_BACKLOG: Final = 64
 _MAX_TICKET_BYTES: Final = 64
 # For a client to bring its ticket, and for whoever connects to say something. Who is busier than that is served by
 # messages; meanwhile nobody reads, and a process that ends has its last output to get rid of.
@@ -37,27 +36,12 @@ class Handing:
 
     def __init__(self, path: Path) -> None:
         """Bind ``path``, for this user alone; what an earlier process left there goes."""
-        self._path = path
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        before = os.umask(0o077)
-        try:
-            self._socket.bind(str(path))
-        finally:
-            os.umask(before)
-        self._socket.listen(_BACKLOG)
-        self._socket.setblocking(False)
         self._offers: dict[bytes, asyncio.Future[socket.socket]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
-        self._listening = asyncio.create_task(self._listen(), name="hand out output")
+        self._listener = Listener(path, "hand out output", self._answer)
 
     async def close(self) -> None:
         """Listen no more."""
-        for task in (tasks := [self._listening, *self._asking]):
-            task.cancel()
-        await asyncio.wait(tasks)
-        self._socket.close()
-        self._path.unlink(missing_ok=True)
+        await self._listener.close()
 
     def by(self, tell: Callable[[str], Awaitable[None]]) -> HandOver:
         """Return how descriptors are given to a client that ``tell`` tells the ticket."""
@@ -97,21 +81,7 @@ class Handing:
             if offer.done() and not offer.cancelled():
                 offer.result().close()
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                asker, _ = await loop.sock_accept(self._socket)
-            except OSError as error:  # no descriptor is free, as a rule
-                log.warning("output cannot be handed out", error=error.strerror)
-                await asyncio.sleep(1)
-                continue
-            task = asyncio.create_task(self._answer(asker), name="hand out output")
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
-
     async def _answer(self, asker: socket.socket) -> None:
-        asker.setblocking(False)
         taken = False
         try:
             async with asyncio.timeout(_CLAIM_S):
