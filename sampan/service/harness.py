@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -75,18 +75,22 @@ class Service(Generic[C]):
     server: grpc.aio.Server
     stack: AsyncExitStack
     stopping: asyncio.Event  # set at SIGTERM: streams without an end of their own end now
+    told: asyncio.Event  # that the process is to end; without it, what is ``stopping`` begins anew
     rest: Rest  # whatever answers other than by gRPC tells it that it is used
-    checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
     set_aside: SetAside
     state: StateFile  # where problems are noted
-    series: list[exposition.Render]  # what is served at /metrics beside the registry: written, not collected
-    pages: dict[str, exposition.Page]  # what is served at the metrics address beside /metrics, by path
-    reloads: list[Callable[[C], None]]  # called with the configuration as it is at SIGHUP, for what it can change then
-    _names: list[str]
-    _stores: "list[Store]"
-    _fronts: list[Front]
-    told: asyncio.Event  # that the process is to end; without it, what is ``stopping`` begins anew
-    _idle: "list[tuple[float, Callable[[], bool]]]"
+    # Of what `sampan system check` looks at, beyond the databases.
+    checkers: list[Checker] = field(default_factory=list)
+    # What is served at /metrics beside the registry: written, not collected.
+    series: list[exposition.Render] = field(default_factory=list)
+    # What is served at the metrics address beside /metrics, by path.
+    pages: dict[str, exposition.Page] = field(default_factory=dict)
+    # Called with the configuration as it is at SIGHUP, for what it can change then.
+    reloads: list[Callable[[C], None]] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
+    _stores: "list[Store]" = field(default_factory=list)
+    _fronts: list[Front] = field(default_factory=list)
+    _idle: "list[tuple[float, Callable[[], bool]]]" = field(default_factory=list)
 
     def serve(self, servicer: object) -> None:
         """Serve ``servicer``; it derives from a generated ``<Name>Servicer``, which says what service it is."""
@@ -190,75 +194,33 @@ async def _once(
 ) -> None:
     layout = config.layout
     async with AsyncExitStack() as stack:
-        closed.make_closed(layout.data_root, layout.data_root_mode)
-        closed.make_closed(layout.run_root, closed.RUN_ROOT)
-        for directory in (layout.data(name), layout.run(name)):
-            closed.make_closed(directory)
-            closed.close_files(directory)
-        stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
+        _take_roots(stack, name, layout)
         passed: dict[str, socket.socket] = {}
         if name in WHEN_ASKED:
             stack.enter_context(_unfinished(layout.unfinished(name)))
             passed = stack.enter_context(_passed())
         entrance = Entrance(passed[ENTRANCE]) if ENTRANCE in passed else None
         stack.callback(tracing.start(name, config.traces))
-        registry = exposition.new_registry()
-        rest = Rest.of(asyncio.get_running_loop())
-        stack.callback(rest.close)
-        interceptor = Interceptor(RpcMetrics(registry), rest.used)
-        server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
-        set_aside = SetAside(name, layout.run(name))
-        state = StateFile(name, layout, config.socket_group)
-        service = Service(
-            config,
-            layout,
-            registry,
-            server,
-            stack,
-            stopping,
-            rest,
-            [],
-            set_aside,
-            state,
-            [],
-            {},
-            [],
-            [],
-            [],
-            [],
-            told,
-            [],
-        )
-        registry.register(StoreCollector(service._stores, layout.data_root))
+        service = _new_service(name, config, stack, stopping, told)
         checker = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+        health_pb2_grpc.add_HealthServicer_to_server(checker, service.server)
         damage = await _build(service, build)
         _serve_check(service, name, damage)
         names = service._names
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], service.server)
         scrape = exposition.Exposition(
-            registry, service.series, config.metrics, name, layout, service.pages, passed.get(METRICS)
+            service.metrics, service.series, config.metrics, name, layout, service.pages, passed.get(METRICS)
         )
         stack.callback(scrape.close)
-        if entrance is not None and not service._fronts:
-            from sampan.wire.http2.relay import standing_before  # where a service has no front, or is damaged
-
-            service.stand_before(standing_before)
-        behind = layout.run(name) / "grpc.sock" if service._fronts else layout.socket(name)
-        _bind(server, behind, layout, config.socket_group)
-        await server.start()
-        for front in service._fronts:
-            await stack.enter_async_context(front(entrance or layout.socket(name), behind))
-            if entrance is None:
-                listening.share(layout.socket(name), layout, config.socket_group)
+        await _open(service, name, entrance)
         for served in ("", *names):
             await checker.set(served, _health(served, damage))
-        stack.callback(state.close)
-        state.open(scrape.address)
+        stack.callback(service.state.close)
+        service.state.open(scrape.address)
         gc.collect()
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
         give_back()
-        rest.used()  # by whoever waits for this
+        service.rest.used()  # by whoever waits for this
         reloading.callbacks = service.reloads
         stack.callback(reloading.callbacks.clear)
         if entrance is not None:
@@ -269,8 +231,56 @@ async def _once(
         notify("STOPPING=1")
         log.info("stopping", grace_s=config.grace_s)
         await checker.enter_graceful_shutdown()
-        await server.stop(config.grace_s)
+        await service.server.stop(config.grace_s)
     log.info("stopped")
+
+
+def _take_roots(stack: AsyncExitStack, name: str, layout: Layout) -> None:
+    """Make the service's directories, close them to others, and keep a second process of it out."""
+    closed.make_closed(layout.data_root, layout.data_root_mode)
+    closed.make_closed(layout.run_root, closed.RUN_ROOT)
+    for directory in (layout.data(name), layout.run(name)):
+        closed.make_closed(directory)
+        closed.close_files(directory)
+    stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
+
+
+def _new_service(
+    name: str, config: C, stack: AsyncExitStack, stopping: asyncio.Event, told: asyncio.Event
+) -> Service[C]:
+    layout, registry, rest = config.layout, exposition.new_registry(), Rest.of(asyncio.get_running_loop())
+    stack.callback(rest.close)
+    interceptor = Interceptor(RpcMetrics(registry), rest.used)
+    service = Service(
+        config=config,
+        layout=layout,
+        metrics=registry,
+        server=grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS),
+        stack=stack,
+        stopping=stopping,
+        told=told,
+        rest=rest,
+        set_aside=SetAside(name, layout.run(name)),
+        state=StateFile(name, layout, config.socket_group),
+    )
+    registry.register(StoreCollector(service._stores, layout.data_root))
+    return service
+
+
+async def _open(service: Service[C], name: str, entrance: Entrance | None) -> None:
+    """Answer at the service's socket: gRPC's server itself, or one that stands before it."""
+    layout, group = service.layout, service.config.socket_group
+    if entrance is not None and not service._fronts:
+        from sampan.wire.http2.relay import standing_before  # where a service has no front, or is damaged
+
+        service.stand_before(standing_before)
+    behind = layout.run(name) / "grpc.sock" if service._fronts else layout.socket(name)
+    _bind(service.server, behind, layout, group)
+    await service.server.start()
+    for front in service._fronts:
+        await service.stack.enter_async_context(front(entrance or layout.socket(name), behind))
+        if entrance is None:
+            listening.share(layout.socket(name), layout, group)
 
 
 async def _build(service: Service[C], build: Build[C]) -> DatabaseDamagedError | None:
