@@ -142,6 +142,9 @@ def test_a_reader_in_the_background_stays_stopped(engine: Engine, image: str) ->
         shell.expect("ready> ")
         shell.type("echo still $((20+1)) mine\n")
         shell.expect("still 21 mine")
+        eventually(lambda: status(worker, "State")[:1] == "T", "what is told to stop has come to it")
+        shell.type("echo still $((21+1)) mine\n")
+        shell.expect("still 22 mine")
         assert status(worker, "State")[:1] == "T"
         shell.type("fg\n")
         eventually(lambda: _others_have_the_terminal_of(shell.process.pid), "it is in the foreground")
