@@ -4,6 +4,7 @@ Reference: RFC 9113, sections 3.4 and 5.1.
 """
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,6 +19,10 @@ from sampan.wire.http2.protocol import READ_BYTES, ByteStream, SocketStream
 from sampan.wire.http2.stream import Headers, Stream
 
 _MAX_REQUESTS: Final = 1000
+
+# What each request has once, before everything else; :authority may be there besides (RFC 9113, section 8.3.1).
+_REQUIRED: Final = frozenset((":method", ":scheme", ":path"))
+_PSEUDO: Final = _REQUIRED | {":authority"}
 
 # Takes a request that has begun, at once; it is answered on the stream.
 Accept = Callable[[Stream, Headers], None]
@@ -88,6 +93,9 @@ class ServedConnection(Connection):
         if number <= self._last:  # trailers of one that was answered and closed
             return
         self._last = number
+        if not _well_formed(headers):
+            self.append(frames.rst_stream(number, ErrorCode.PROTOCOL_ERROR))
+            return
         if len(self._streams) >= _MAX_REQUESTS:
             self.append(frames.rst_stream(number, ErrorCode.REFUSED_STREAM))
             return
@@ -97,3 +105,14 @@ class ServedConnection(Connection):
         if ended:
             stream.end()
         self._accept(stream, headers)
+
+
+def _well_formed(headers: Headers) -> bool:
+    """Whether everybody reads the same request in ``headers``.
+
+    Of two paths, whoever judges a request that is passed on would see the one, and who answers it the other.
+    """
+    pseudo = [name for name, _ in itertools.takewhile(lambda header: header[0].startswith(":"), headers)]
+    rest = headers[len(pseudo) :]
+    once = len(set(pseudo)) == len(pseudo) and _REQUIRED <= set(pseudo) <= _PSEUDO
+    return once and all(name and name[0] != ":" and name == name.lower() for name, _ in rest)

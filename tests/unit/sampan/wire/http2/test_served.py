@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hpack import Encoder
 
 from sampan.errors import UnavailableError
 from sampan.wire.http2 import frames
@@ -17,6 +18,8 @@ from sampan.wire.http2.relay import HEAD, ending
 from sampan.wire.http2.served import ServedConnection, listening
 from sampan.wire.http2.stream import Headers, Stream
 from tests.fakes.byte_stream import FakeByteStream
+
+_GET = b"\x82\x84\x86"  # of the static table: GET, /, http
 
 
 class Requests:
@@ -111,7 +114,7 @@ async def test_what_is_not_wanted_any_more_is_dropped(client: Connection, reques
     [
         b"GET / HTTP/1.1\r\n\r\n",
         frames.PREFACE[:-1] + b"x",
-        frames.PREFACE + frames.frame(Kind.HEADERS, frames.END_HEADERS, 2, b"\x82"),
+        frames.PREFACE + frames.frame(Kind.HEADERS, frames.END_HEADERS, 2, _GET),
     ],
 )
 async def test_who_breaks_the_rules_is_left(sent: bytes, requests: Requests) -> None:
@@ -126,12 +129,49 @@ async def test_who_breaks_the_rules_is_left(sent: bytes, requests: Requests) -> 
 async def test_trailers_of_a_request_that_is_over_are_no_request(requests: Requests) -> None:
     ours, theirs = FakeByteStream.pair()
     running = asyncio.create_task(ServedConnection(theirs, requests.accept).run())
-    headers = frames.frame(Kind.HEADERS, frames.END_HEADERS, 1, b"\x82")
+    headers = frames.frame(Kind.HEADERS, frames.END_HEADERS, 1, _GET)
     await ours.write(frames.PREFACE + frames.settings_frame({}) + headers)
     stream, _ = await requests.next()
     stream.close()
-    await ours.write(headers + frames.frame(Kind.HEADERS, frames.END_HEADERS, 3, b"\x82"))
+    await ours.write(headers + frames.frame(Kind.HEADERS, frames.END_HEADERS, 3, _GET))
     assert (await requests.next())[0].number == 3
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+_ASKED = [(":method", "POST"), (":scheme", "http"), (":path", "/a.B/Look")]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*_ASKED, (":path", "/a.B/Change")],
+        [*_ASKED, ("te", "trailers"), (":path", "/a.B/Change")],
+        [*_ASKED, ("te", "trailers"), (":authority", "x")],
+        [*_ASKED, (":authority", "x"), (":authority", "y")],
+        [*_ASKED, (":status", "200")],
+        [*_ASKED, ("Path", "/a.B/Change")],
+        [*_ASKED, ("", "x")],
+        _ASKED[:2],
+        _ASKED[1:],
+        [],
+    ],
+)
+async def test_request_that_could_be_read_in_two_ways_reaches_nobody(headers: Headers, requests: Requests) -> None:
+    ours, theirs = FakeByteStream.pair()
+    running = asyncio.create_task(ServedConnection(theirs, requests.accept).run())
+    await ours.write(frames.PREFACE + frames.settings_frame({}))
+    encode = Encoder().encode
+    for number, each in ((1, headers), (3, _ASKED)):
+        await ours.write(frames.header_frames(number, encode(each), 16384) + frames.frame(Kind.DATA, 1, number))
+    stream, asked = await requests.next()
+    assert (stream.number, asked) == (3, dict(_ASKED))
+    parser = frames.FrameParser(1 << 20)
+    async with asyncio.timeout(5):
+        while not (broken := [each for each in parser.feed(await ours.read()) if each[0] == Kind.RST_STREAM]):
+            pass
+    assert broken == [(Kind.RST_STREAM, 0, 1, ErrorCode.PROTOCOL_ERROR.to_bytes(4))]
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
