@@ -65,7 +65,7 @@ class _Admission:
             self._check_use(container)
             call = replace(call, args={**call.args, "id": container.id})
         elif operation.noun is Noun.EXEC:
-            self._check_use(await self._container((await call.execs.get(call.args["id"])).container_id))
+            self._check_use(await self._container_of_exec(call.args["id"]))
         elif operation.noun is Noun.NETWORK and self._scope.label is not None:
             call = replace(call, args={**call.args, "id": await self._network(call.args["id"])})
         elif operation.noun is Noun.VOLUME:
@@ -120,6 +120,12 @@ class _Admission:
         container = await self._call.control.get(name)
         if not self._shows(container.spec.labels):
             raise NotFoundError(f"No such container: {name}")
+        return container
+
+    async def _container_of_exec(self, name: str) -> ContainerDetails:
+        container = await self._call.control.get((await self._call.execs.get(name)).container_id)
+        if not self._shows(container.spec.labels):
+            raise NotFoundError(f"No such exec instance: {name}")
         return container
 
     async def _network(self, name: str) -> str:

@@ -253,6 +253,11 @@ async def test_only_what_has_the_label_is_there(api: Api) -> None:
         for method, path in (("GET", "json"), ("POST", "start"), ("POST", "exec"), ("GET", "logs?stdout=1")):
             answer = await ask(method, f"/containers/{other}/{path}", json={"Cmd": ["id"]})
             assert (answer.status, answer.message) == (404, f"No such container: {other}")
+        await api.post(f"/containers/{other}/start")
+        theirs = (await api.post(f"/containers/{other}/exec", json={"Cmd": ["id"]})).json["Id"]
+        for method, path in (("GET", "json"), ("POST", "start"), ("POST", "resize?h=1&w=1")):
+            answer = await ask(method, f"/exec/{theirs}/{path}", json={})
+            assert (answer.status, answer.message) == (404, f"No such exec instance: {theirs}")
         assert (await ask("DELETE", f"/containers/{other}?force=1")).status == 404
         for labels in ({}, {"team": "red"}, {"Team": "blue"}):
             body = {"Image": "busybox", "Labels": labels}
