@@ -87,8 +87,9 @@ class Steps:
         cgroups: CgroupNames,
         stopping: asyncio.Event,
         watches: FileWatches,
+        pids_limit: int,
     ) -> None:
-        """``choose_runtime`` raises if none works."""
+        """``choose_runtime`` raises if none works. ``pids_limit`` is for steps that come without one."""
         self._parts = parts
         self._paths = paths
         self._choose_runtime = choose_runtime
@@ -96,13 +97,14 @@ class Steps:
         self._cgroups = cgroups
         self._stopping = stopping
         self._watches = watches
+        self._pids_limit = pids_limit
         self._running: dict[str, _Step] = {}
 
     async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
         """See ``resource.protocols.Steps``."""
         host = self._host(spec)
         if host is None:
-            container = container_of(spec, self._cgroups)
+            container = container_of(spec, self._cgroups, self._pids_limit)
             self._parts.bundles.check(container.spec)
             await self._parts.networking.check(container.spec)
         else:
