@@ -64,6 +64,7 @@ class _Eventfd:
     def __init__(self, directory: Path, notify: Notify) -> None:
         self._control = directory / _CONTROL
         self._notify = notify
+        self._late = 0  # of what was told, what was read when the cgroup had gone
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self._register(directory)
@@ -88,8 +89,13 @@ class _Eventfd:
             count = os.eventfd_read(self._fd)
         except BlockingIOError:
             return
-        if self._control.exists():  # the removal of the cgroup is told through the same descriptor
+        if self._control.exists():
             self._notify(count)
+            return
+        # The removal of the cgroup is told through the same descriptor, once: either it is in this count, or it comes.
+        before, self._late = self._late, self._late + count
+        if more := self._late - max(before, 1):
+            self._notify(more)
 
     def close(self) -> None:
         if self._fd >= 0:

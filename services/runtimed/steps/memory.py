@@ -1,5 +1,7 @@
 """Whether a step ran out of memory: learned before its runtime removes the cgroup."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +27,7 @@ class MemoryWatch:
         self._notices = notices
         self._path = path
         self._watch: Watch | None = None
-        self._told = False
+        self._told = asyncio.Event()
 
     def begin(self) -> None:
         """Watch, if that is possible by now; safe to repeat."""
@@ -37,11 +39,20 @@ class MemoryWatch:
 
     def _notify(self, count: int) -> None:
         # With version 1 the kernel counts before it kills, and it will; with version 2 it tells of other things, too.
-        self._told = self._told or count > 0 or self._notices.kills(self._path) > 0
+        if count > 0 or self._notices.kills(self._path) > 0:
+            self._told.set()
 
-    def killed(self) -> bool:
-        """Whether the kernel has killed a process of the step for want of memory."""
-        return self._told or self._notices.kills(self._path) > 0
+    async def killed(self, grace_s: float) -> bool:
+        """Whether the kernel has killed a process of the step for want of memory.
+
+        The step has ended, and its runtime removes the cgroup: what is told of it that late is waited for ``grace_s``.
+        """
+        if not self._told.is_set() and self._notices.kills(self._path) == 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._told.wait()
+            return self._told.is_set()
+        return True
 
     def close(self) -> None:
         """Watch no more."""

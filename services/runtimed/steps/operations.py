@@ -35,6 +35,8 @@ from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, Star
 from sampan.resource.container import Container
 from sampan.sys.inotify import FileWatches
 
+_NOTICE_S: Final = 0.05  # for the kernel to tell why a step has failed
+
 _STOPPING: Final = "the engine stops, and steps of builds stop with it: build again when it is back"
 
 
@@ -156,7 +158,7 @@ class Steps:
                         yield one
             finally:
                 stop.cancel()
-            end = StepExit(process.code, watch.killed())
+            end = StepExit(process.code, await watch.killed(_NOTICE_S if process.code else 0))
         finally:
             if watch is not None:
                 watch.close()

@@ -1,6 +1,8 @@
 """Notices of the memory controller: which tree is asked, and what is left when nobody waits for them any more."""
 
 import asyncio
+import os
+import select
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,3 +93,42 @@ async def test_many_cgroups_of_version_2_share_a_descriptor_and_are_told_apart(t
         watch.close()  # twice for one of them
     watches.close()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("there", "gone", "kills"),
+    [
+        ((2,), (), 2),
+        ((1,), (1,), 1),  # the removal, told by the same descriptor
+        ((), (1,), 0),
+        ((), (2,), 1),
+        ((), (1, 1), 1),  # either may be the removal, and both are not
+        ((1,), (1, 2), 3),
+    ],
+)
+async def test_what_is_read_when_a_cgroup_of_version_1_has_gone_is_told_but_for_its_removal(
+    tmp_path: Path, there: tuple[int, ...], gone: tuple[int, ...], kills: int
+) -> None:
+    group(tmp_path, 1, "memory.oom_control", "oom_kill 0\n")
+    control = tmp_path / "v1/sampan/x/cgroup.event_control"
+    control.write_text("")
+    told: list[int] = []
+    watch = OomNotices(hybrid(tmp_path, 1), FileWatches()).watch("/sampan/x", told.append)
+    notice = int(control.read_text().split()[0])
+    try:
+        for count in there:
+            os.eventfd_write(notice, count)
+            await _read(notice)
+        (control.parent / "memory.oom_control").unlink()
+        for count in gone:
+            os.eventfd_write(notice, count)
+            await _read(notice)
+    finally:
+        watch.close()
+    assert sum(told) == kills
+
+
+async def _read(notice: int) -> None:
+    """Wait until what was told by a descriptor has been read."""
+    while select.select([notice], [], [], 0)[0]:  # noqa: ASYNC110 - the loop reads it
+        await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """Whether a step ran out of memory, as both versions of cgroups tell it."""
 
+import asyncio
 from pathlib import Path
 
 from runtimed.cgroups.oom import Notify
@@ -35,30 +36,30 @@ class Notices:
         return self.watch_made
 
 
-def test_a_notice_counts_when_the_cgroup_is_gone(tmp_path: Path) -> None:
+async def test_a_notice_counts_when_the_cgroup_is_gone(tmp_path: Path) -> None:
     notices = Notices()
     watch = MemoryEvents(notices, None).prepare("/sampan/steps/x")
     watch.begin()
-    assert not watch.killed()
+    assert not await watch.killed(0)
     assert notices.notify is not None
     notices.notify(1)  # version 1
-    assert watch.killed()
+    assert await watch.killed(0)
     watch.close()
     watch.close()
     assert notices.watch_made.closed == 1
 
 
-def test_a_notice_of_something_else_is_none(tmp_path: Path) -> None:
+async def test_a_notice_of_something_else_is_none(tmp_path: Path) -> None:
     notices = Notices()
     watch = MemoryEvents(notices, None).prepare("/sampan/steps/x")
     watch.begin()
     assert notices.notify is not None
     notices.notify(0)  # version 2
-    assert not watch.killed()
+    assert not await watch.killed(0)
     notices.count = 1
     notices.notify(0)
     notices.count = 0
-    assert watch.killed()
+    assert await watch.killed(0)
 
 
 def test_what_cannot_be_watched_yet_is_watched_later(tmp_path: Path) -> None:
@@ -70,3 +71,12 @@ def test_what_cannot_be_watched_yet_is_watched_later(tmp_path: Path) -> None:
     watch.begin()
     watch.begin()
     assert notices.notify is not None
+
+
+async def test_what_is_told_as_the_cgroup_goes_is_waited_for() -> None:
+    notices = Notices()
+    watch = MemoryEvents(notices, None).prepare("/sampan/steps/x")
+    watch.begin()
+    assert notices.notify is not None
+    asyncio.get_running_loop().call_soon(notices.notify, 1)
+    assert await watch.killed(60)
