@@ -1,6 +1,8 @@
 """/metrics over HTTP, in the Prometheus text format."""
 
 import errno
+import os
+import select
 import socket
 import threading
 import time
@@ -78,13 +80,13 @@ class Exposition:
         ``passed`` is the socket to serve at if it listens already.
         """
         self.address = ""
-        self._server: WSGIServer | None = None
+        self._server: _Server | None = None
         self._app = _App(registry, series, pages or {})
         listener = passed or listen(setting, service, layout)
         if listener is None:
             return
         self._server = _Server(listener, self._app)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve, name="metrics", daemon=True)
         self._thread.start()
         self.address = address_of(listener)
 
@@ -96,7 +98,8 @@ class Exposition:
     def close(self) -> None:
         """Stop serving; safe to repeat."""
         if self._server is not None:
-            self._server.shutdown()
+            self._server.end()
+            self._thread.join()
             self._server.server_close()
             self._server = None
 
@@ -127,7 +130,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per scrape."""
+    """A thread per scrape. ``serve`` instead of ``serve_forever``, which looks twice a second whether it is to end."""
 
     daemon_threads = True
 
@@ -139,6 +142,23 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(host), int(port)  # what server_bind would have set, but for a lookup
         self.setup_environ()
         self.set_app(app)
+        self._told = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def serve(self) -> None:
+        """Let in who connects until ``end`` is called."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self._told, select.POLLIN)
+        while all(fd != self._told for fd, _ in poll.poll()):
+            self._handle_request_noblock()  # type: ignore[attr-defined]  # what serve_forever calls, too
+
+    def end(self) -> None:
+        """Have ``serve`` return."""
+        os.eventfd_write(self._told, 1)
+
+    def server_close(self) -> None:
+        super().server_close()
+        os.close(self._told)
 
 
 class _Handler(WSGIRequestHandler):

@@ -1,5 +1,7 @@
 """A service that nobody asks for anything gives back what only answering needs: pages of code, and what was freed.
 
+Then it sleeps: gRPC's threads do not look for work several times a second either.
+
 One that is started for whoever asks ends after a while, and gives back all of it.
 """
 
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, Self
 
 from sampan.sys.memory import drop_clean_pages, trim
+from sampan.wire.slack import TIMER_SLACK
 
 # Long enough that work in several steps is not interrupted, and that what follows work (a database's copy) is over.
 REST_AFTER_S: Final = 10.0
@@ -38,11 +41,18 @@ class Timers(Protocol):
 
 
 class Rest:
-    """Calls ``begin`` as soon as ``used`` was not called for ``after_s`` seconds, once for each rest."""
+    """Calls ``begin`` as soon as ``used`` was not called for ``after_s`` seconds, and ``end`` when it is: once each."""
 
-    def __init__(self, timers: Timers, begin: Callable[[], object], after_s: float = REST_AFTER_S) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        begin: Callable[[], object],
+        after_s: float = REST_AFTER_S,
+        end: Callable[[], object] = bool,
+    ) -> None:
         self._timers = timers
         self._begin = begin
+        self._end = end
         self._after_s = after_s
         self._last_s = 0.0
         self._timer: Timer | None = None
@@ -55,15 +65,18 @@ class Rest:
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Self:
-        """Return the rest of the service that runs in ``loop``: memory goes back."""
+        """Return the rest of the service that runs in ``loop``: memory goes back, and gRPC's threads sleep longer."""
 
         def begin() -> None:
+            TIMER_SLACK.widen()
             gc.collect()  # here and not in the thread: what it ends may belong to the event loop
             # Trimming takes as long as there is to give back. The rest is a millisecond, and best spent where no code
             # runs afterwards that brings its pages back.
             loop.run_in_executor(None, trim).add_done_callback(lambda _: drop_clean_pages())
 
-        return cls(loop, begin)
+        rest = cls(loop, begin, end=TIMER_SLACK.narrow)
+        TIMER_SLACK.prepare(rest.used)
+        return rest
 
     def also(self, give: Callable[[], object]) -> None:
         """Call ``give`` when a rest begins, before memory goes back. It may not take long."""
@@ -74,6 +87,7 @@ class Rest:
         self._last_s = self._timers.time()
         if self._timer is None:
             self._timer = self._timers.call_later(self._after_s, self._look)
+            self._end()
 
     def close(self) -> None:
         """Do nothing any more."""

@@ -11,6 +11,7 @@ import grpc
 
 from sampan import tracing
 from sampan.errors import UnavailableError
+from sampan.wire.slack import TIMER_SLACK
 from sampan.wire.status import from_rpc_error
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20
@@ -113,6 +114,7 @@ async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> N
     """
     if channel.get_state() is grpc.ChannelConnectivity.READY:
         return
+    TIMER_SLACK.narrow()  # the pauses between attempts are waited for by gRPC's threads
     try:
         async with asyncio.timeout(deadline_s):
             while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
