@@ -6,13 +6,17 @@ for then.
 """
 
 import asyncio
+import ctypes
+import os
 import socket
+import time
 from collections import deque
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
 from sampan.resource.streams import Frame, Stream
+from sampan.sys.libc import LIBC, check
 
 _STREAMS: Final = {2: Stream.STDOUT, 3: Stream.STDERR}
 _MAX_PACKET_BYTES: Final = 1 + 8192
@@ -27,10 +31,63 @@ _TURN_BYTES: Final = 256 << 10
 # frames as long as the client keeps up, and cost little when it does not.
 _BATCH_BYTES: Final = 256 << 10
 # Output that comes in full packets is a bulk transfer: letting it gather in the socket for a moment makes few large
-# batches of many small ones, and nobody notices a millisecond there. Anything smaller goes on at once.
-_GATHER_S: Final = 0.001
+# batches of many small ones, and nobody notices half a millisecond there. A longer one has conmon wait, whose
+# socket holds some 120 KiB. Anything smaller goes on at once.
+_GATHER_NS: Final = 500_000
 _GATHER_BELOW_BYTES: Final = 128 << 10
 _JOIN_FROM_PACKETS: Final = 8
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+class _Timer(ctypes.Structure):  # struct itimerspec
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("s", ctypes.c_long),
+        ("ns", ctypes.c_long),
+    )
+
+
+class ShortPause:
+    """A timer of the running event loop, for less than a millisecond, which asyncio's own take at least.
+
+    For one task; close it when done. Reference: timerfd_create(2).
+    """
+
+    def __init__(self) -> None:
+        self._fd = check(LIBC.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC), "timerfd")
+        self._loop = asyncio.get_running_loop()
+        self._passed: asyncio.Future[None] | None = None
+        self._loop.add_reader(self._fd, self._wake)
+
+    async def pass_ns(self, duration_ns: int) -> None:
+        """Return when so many nanoseconds have passed, or ``close`` was called."""
+        if self._fd < 0:
+            return
+        self._passed = self._loop.create_future()
+        seconds, nanoseconds = divmod(duration_ns, _SECOND_NS)
+        check(LIBC.timerfd_settime(self._fd, 0, ctypes.byref(_Timer(0, 0, seconds, nanoseconds)), None), "timerfd")
+        await self._passed
+
+    def _wake(self) -> None:
+        try:
+            os.read(self._fd, 8)
+        except BlockingIOError:  # it was set anew in the same turn of the loop
+            return
+        self._end()
+
+    def _end(self) -> None:
+        if self._passed is not None and not self._passed.done():
+            self._passed.set_result(None)
+
+    def close(self) -> None:
+        """Let it go; who waits for it goes on. Safe to repeat."""
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+        self._end()
 
 
 class Packets:
@@ -49,6 +106,7 @@ class Packets:
         self._bounded = True
         self._bulk = False  # whether the last batch looked like a part of more
         self._changed = asyncio.Event()
+        self._gathering: ShortPause | None = None
         self._resume()
 
     @property
@@ -102,12 +160,17 @@ class Packets:
         self._pause()
         self._ended = True
         self._socket.close()
+        if self._gathering is not None:
+            self._gathering.close()
+            self._gathering = None
         self._changed.set()
 
     async def _gather(self) -> None:
         """Look away for a moment, then take everything there is; look away until ``read`` finds nothing."""
         self._pause()
-        await asyncio.sleep(_GATHER_S)
+        if self._gathering is None:
+            self._gathering = ShortPause()
+        await self._gathering.pass_ns(_GATHER_NS)
         if not self._ended:
             self._receive()
 

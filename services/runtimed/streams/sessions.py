@@ -12,6 +12,8 @@ from sampan.resource.streams import Frame, HandOver, Input, Stream
 
 # A client that has been sent so much by messages is about to get a lot more, as a rule.
 HAND_OVER_BYTES: Final = 1 << 20
+# One that was too busy to take it is asked again after so many times as much.
+_ASKED_AGAIN: Final = 4
 
 # Tells a process its terminal's size; nothing happens if it has ended.
 Resize = Callable[[ConsoleSize], None]
@@ -31,7 +33,7 @@ class Session:
         hand_over: HandOver | None = None,
         process: Callable[[], int] | None = None,
     ) -> None:
-        """With ``hand_over`` somebody else reads what comes after ``HAND_OVER_BYTES``.
+        """With ``hand_over`` somebody else reads what comes after ``HAND_OVER_BYTES``, or later.
 
         ``process`` returns a pidfd of the process after whose end output is to be read on whatever becomes of it, -1 if
         it has ended; None: there is none of that kind.
@@ -44,6 +46,7 @@ class Session:
         self._hand_over = hand_over
         self._process = process
         self._carried_bytes = 0
+        self._offered_at_bytes = HAND_OVER_BYTES
         self.detached = False
 
     async def run(self, input: Input, stopping: asyncio.Event) -> AsyncIterator[list[Frame]]:
@@ -60,11 +63,11 @@ class Session:
                 if wanted := self._wanted(frames):
                     yield wanted
                 self._carried_bytes += sum([len(frame.data) for frame in frames])
-                if self._hand_over is not None and self._carried_bytes >= HAND_OVER_BYTES:
+                if self._hand_over is not None and self._carried_bytes >= self._offered_at_bytes:
+                    self._offered_at_bytes = self._carried_bytes * _ASKED_AGAIN
                     if wanted := self._wanted(self._connection.stop_reading()):
                         yield wanted
                     await self._connection.hand_over(partial(self._give, self._hand_over))
-                    self._hand_over = None
                     if self.detached:
                         return
         finally:

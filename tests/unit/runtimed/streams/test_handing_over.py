@@ -191,7 +191,29 @@ async def test_who_gets_no_descriptor_reads_all_by_messages(
             writing.add_done_callback(lambda _: world.conmon.close())
             items = [item async for item in client.attach("web", AttachOptions(), typing(asyncio.Event()))]
             await writing
-    assert world.over == [False]
+    assert world.over == [False, False]  # it is asked again after four times as much
+    assert output_of(items, Stream.STDOUT) == b"".join([one[1:] for one in numbered(OUT)])
+
+
+async def test_who_could_not_take_it_at_first_takes_it_later(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimed.wire.handing, "_CLAIM_S", 0.01)
+    place = tmp_path / "later"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(str(place))  # nobody listens there
+    items: list[Output] = []
+    async with client_of(world, tmp_path, place) as client:
+        writing = asyncio.create_task(world.write(*numbered(OUT)))
+        writing.add_done_callback(lambda _: world.conmon.close())
+        async for item in client.attach("web", AttachOptions(), typing(asyncio.Event())):
+            items.append(item)
+            if world.over == [False] and not place.is_symlink():
+                place.unlink()
+                place.symlink_to(tmp_path / "h")
+                monkeypatch.setattr(runtimed.wire.handing, "_CLAIM_S", 60.0)
+        await writing
+    assert world.over == [False, True]
     assert output_of(items, Stream.STDOUT) == b"".join([one[1:] for one in numbered(OUT)])
 
 
