@@ -265,8 +265,8 @@ class Engine:
             restart_policy=policy,
             **fields,  # type: ignore[arg-type]  # of a spec, by name
         )
-        await self.containers.create(spec)
-        return self.memory.find(name)
+        made, _ = await self.containers.create(spec)
+        return self.memory.find(made.id)
 
     def happened(self) -> list[str]:
         """Return what was told of containers since this engine's start."""

@@ -28,6 +28,7 @@ DEPENDS = (
     "systemd systemd-sysv dbus conmon crun nftables python3 libnftables1 libstdc++6 procps ca-certificates"
 )  # fmt: skip
 FOREVER = ("sleep", "100000")
+POLITE = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
 
 # Asks the Docker API at the socket that systemd listens at.
 ASK = """
@@ -226,13 +227,16 @@ def test_an_older_program_refuses_what_a_newer_one_has_written(machine: Machine)
     machine("systemctl", "start", "sampan")
 
 
-def test_restart_policies_are_obeyed_after_a_reboot(machine: Machine) -> None:
+def test_a_reboot_ends_containers_by_their_signals_and_starts_them_by_their_policies(machine: Machine) -> None:
     machine.sampan("stop", "--time", "1", "unless")
+    machine.sampan("run", "-d", "--name", "polite", "app:1", *POLITE)
     machine.docker("restart", "--time", "60", machine.name, timeout=120)
     machine.wait_until_booted()
     assert machine("systemctl", "is-active", "sampan").line == "active"
     eventually(lambda: machine.states()["always"] == "Up", "the policy is obeyed")
-    assert machine.states() == {"always": "Up", "unless": "Exited", "plain": "Exited"}
+    assert machine.states() == {"always": "Up", "unless": "Exited", "plain": "Exited", "polite": "Exited"}
+    codes = machine.sampan("inspect", "--format", "{{.State.ExitCode}}", "polite", "plain").lines
+    assert codes == ["3", "137"]  # its own, and that of who does not listen and was not left to systemd
 
 
 def test_it_is_removed_and_purged_and_leaves_data_alone(machine: Machine) -> None:
