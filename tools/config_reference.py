@@ -33,11 +33,11 @@ Every service reads, each outweighing the one before it:
 `sampan system import-config /etc/docker/daemon.json` shows such files for a dockerd's configuration, and names what
 of it has no equivalent.
 
-An unknown key is an error that names the nearest known one; a service that cannot read its configuration does not
-start. Lists are separated by commas in the environment and in flags. Tables can be written in the file alone. A change
-takes effect when the service starts again; containers go on meanwhile. SIGHUP to the engine (`systemctl reload`) has
-the services read their files again: certificates are taken from them at once, and a file that cannot be read leaves
-everything as it was.
+An unknown key, or a `.toml` that is no service's, is an error that names the nearest known one; a service that cannot
+read its configuration does not start. Lists are separated by commas in the environment and in flags. Tables can be
+written in the file alone. A change takes effect when the service starts again; containers go on meanwhile. SIGHUP to
+the engine (`systemctl reload`) has the services read their files again: certificates are taken from them at once, and a
+file that cannot be read leaves everything as it was.
 
 """
 

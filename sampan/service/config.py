@@ -4,7 +4,9 @@ One frozen dataclass per service says what there is. Scalars and lists of string
 tables (a dataclass, a tuple of dataclasses) only in the file.
 """
 
+import contextlib
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 
 from sampan.errors import InvalidArgumentError
 from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
+from sampan.services import ALL
 
 C = TypeVar("C", bound="ServiceConfig")
 
@@ -125,6 +128,17 @@ def load(kind: type[C], service: str, argv: Sequence[str], environ: Mapping[str,
     return dataclasses.replace(config, data_root=config.data_root.absolute(), run_root=config.run_root.absolute())
 
 
+def check_files(directory: Path) -> None:
+    """Raise InvalidArgumentError for a file that looks like a service's configuration and that none reads."""
+    for path in sorted(directory.glob("*.toml")):
+        if path.stem not in ALL:
+            import difflib
+
+            near = difflib.get_close_matches(path.stem, ALL, 1, cutoff=0.5)
+            hint = f"did you mean {near[0]}.toml?" if near else f"there are {', '.join(f'{name}.toml' for name in ALL)}"
+            raise InvalidArgumentError(f"config file {path} is no service's: {hint}")
+
+
 def _check_variables(kind: type[Any], service: str, environ: Mapping[str, str]) -> None:
     """Refuse a variable for this service that sets nothing. One for all may be meant for the others alone."""
     prefix = f"SAMPAN_{service}_".upper()
@@ -149,13 +163,15 @@ def _parse_flags(kind: type[C], service: str, argv: Sequence[str]) -> dict[str, 
 
 def _read_file(kind: type[C], path: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         if must_exist:
             raise InvalidArgumentError(f"config file {path} does not exist") from None
         return {}
     except OSError as error:
         raise InvalidArgumentError(f"config file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"config file {path} is not TOML: byte {error.start} is not UTF-8") from error
     import tomllib  # few engines have such a file
 
     try:
@@ -196,8 +212,9 @@ def _from_toml(value: Any, hint: Any, where: str, key: str) -> Any:
         return _from_toml(value, typing.get_args(hint)[0], where, key)
     elif hint is Path and isinstance(value, str):
         return Path(value)
-    elif hint is float and type(value) in (int, float):
-        return float(value)
+    elif hint in (int, float) and type(value) in (int, hint):
+        if _counts(value):
+            return hint(value)
     elif type(value) is hint:
         return value
     raise InvalidArgumentError(f"{where}: {key!r} is {value!r}, expected {_describe(hint)}")
@@ -205,10 +222,10 @@ def _from_toml(value: Any, hint: Any, where: str, key: str) -> Any:
 
 def _build(kind: type[Any], table: Mapping[str, Any], where: str, key: str) -> Any:
     values = _from_table(kind, table, where, f"{key}.")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise InvalidArgumentError(f"{where}: table {key!r}: {error}") from error
+    for each in dataclasses.fields(kind):
+        if each.default is each.default_factory is dataclasses.MISSING and each.name not in values:
+            raise InvalidArgumentError(f"{where}: table {key!r} has no {each.name!r}, which is required")
+    return kind(**values)
 
 
 def _from_text(text: str, hint: Any, where: str) -> Any:
@@ -222,12 +239,18 @@ def _from_text(text: str, hint: Any, where: str) -> Any:
             return True
         if text.lower() in ("false", "0", "no", "off"):
             return False
-    elif hint in (str, int, float, Path):
-        try:
-            return hint(text)
-        except ValueError:
-            pass
+    elif hint in (int, float):
+        with contextlib.suppress(ValueError):
+            if _counts(number := hint(text)):
+                return number
+    elif hint in (str, Path):
+        return hint(text)
     raise InvalidArgumentError(f"{where} is {text!r}, expected {_describe(hint)}")
+
+
+def _counts(number: float) -> bool:
+    """Whether it can be a number of anything: all that is configured is sizes, counts and durations."""
+    return number >= 0 and math.isfinite(number)
 
 
 def _describe(hint: Any) -> str:
@@ -235,6 +258,8 @@ def _describe(hint: Any) -> str:
         return "a list"
     if dataclasses.is_dataclass(hint):
         return "a table"
-    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(
-        hint, str(hint)
-    )
+    words = {
+        str: "text", int: "a whole number of 0 or more", float: "a number of 0 or more", bool: "true or false",
+        Path: "a path",
+    }  # fmt: skip
+    return words.get(hint, str(hint))

@@ -54,7 +54,9 @@ class RuntimedConfig(ServiceConfig):
     subuid_file: str = option("/etc/subuid", "where those ranges are, of user IDs")
     subgid_file: str = option("/etc/subgid", "likewise, of group IDs")
     init: bool = option(False, "have an init program in containers that do not say, as --init does")
-    live_restore: bool = option(True, "let containers run on while the engine is stopped; false: stop them with it")
+    live_restore: bool = option(
+        True, "let containers run on while the engine is stopped and the machine is not; false: stop them with it"
+    )
     shutdown_timeout_s: float = option(
         15.0, "seconds that containers get to end that are stopped with the engine, unless they have more of their own"
     )

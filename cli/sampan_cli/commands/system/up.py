@@ -12,6 +12,7 @@ import click
 
 from sampan.errors import ConflictError, SampanError
 from sampan.layout import Layout
+from sampan.service.config import CONFIG_DIRECTORY, check_files
 from sampan.sys.closed import RUN_ROOT, make_closed
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
@@ -69,6 +70,7 @@ def command(session: Session, detach: bool, config_dir: str | None, start_timeou
         environ["SAMPAN_CONFIG_DIR"] = config_dir
     try:
         options.layout.check()
+        check_files(Path(environ.get("SAMPAN_CONFIG_DIR", CONFIG_DIRECTORY)))
         if not detach:
             os.execve(sys.executable, options.arguments(), environ)  # noqa: S606 - no shell is meant
         start_in_background(options, environ)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgumentError
-from sampan.service.config import ProxyConfig, ServiceConfig, load, option
+from sampan.service.config import ProxyConfig, ServiceConfig, check_files, load, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Mirror:
 @dataclass(frozen=True, slots=True)
 class Config(ServiceConfig):
     limit: int = option(3, "how many")
+    patience_s: float = option(1.0, "how long")
     names: tuple[str, ...] = option((), "which")
     mirrors: tuple[Mirror, ...] = ()
 
@@ -63,8 +64,13 @@ def test_paths_are_absolute(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("limti = 4", "unknown key 'limti': did you mean 'limit'"),
         ("zzz = 4", "unknown key 'zzz': known keys: "),
         ('[[mirrors]]\nulr = "x"', r"unknown key 'mirrors\[0\].ulr': did you mean 'url'"),
-        ("[[mirrors]]\ninsecure = true", r"table 'mirrors\[0\]'.*url"),
+        ("[[mirrors]]\ninsecure = true", r"table 'mirrors\[0\]' has no 'url', which is required"),
         ('limit = "four"', "'limit' is 'four', expected a whole number"),
+        ("limit = -1", "'limit' is -1, expected a whole number of 0 or more"),
+        ("limit = 1.5", "'limit' is 1.5, expected a whole number"),
+        ("patience_s = -0.5", "'patience_s' is -0.5, expected a number of 0 or more"),
+        ("patience_s = nan", "'patience_s' is nan, expected a number"),
+        ("patience_s = inf", "'patience_s' is inf, expected a number"),
         ("limit = true", "'limit' is True, expected a whole number"),
         ("mirrors = 3", "'mirrors' is 3, expected a list"),
         ("limit = ", "is not TOML"),
@@ -75,6 +81,33 @@ def test_a_wrong_file_is_refused_with_the_key_named(file: Path, text: str, messa
     with pytest.raises(InvalidArgumentError, match=message) as caught:
         read(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_refused_by_its_name(file: Path) -> None:
+    file.write_bytes(b'log_level = "\xff"')
+    with pytest.raises(InvalidArgumentError, match=f"config file {file} is not TOML: byte 13 is not UTF-8"):
+        read(file)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e400"])
+def test_a_variable_that_is_no_duration_is_refused(file: Path, text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"SAMPAN_TESTD_PATIENCE_S is .*, expected a number of 0 or more"):
+        read(file, SAMPAN_TESTD_PATIENCE_S=text)
+
+
+def test_a_file_that_no_service_reads_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "imaged.toml").touch()
+    (tmp_path / "crid.toml").touch()
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "old.toml.bak").touch()
+    check_files(tmp_path)
+    check_files(tmp_path / "missing")
+    (tmp_path / "docker-api.toml").touch()
+    with pytest.raises(InvalidArgumentError, match=r"docker-api\.toml is no service's: did you mean dockerapi\.toml\?"):
+        check_files(tmp_path)
+    (tmp_path / "docker-api.toml").rename(tmp_path / "x.toml")
+    with pytest.raises(InvalidArgumentError, match=r"x\.toml is no service's: there are imaged\.toml, "):
+        check_files(tmp_path)
 
 
 def test_a_wrong_variable_is_refused_by_name(file: Path) -> None:
