@@ -18,7 +18,8 @@
     │   └── DatabaseDamagedError  a service's own rows cannot be read
     ├── StartError                a process could not be started
     │   ├── CommandNotFoundError
-    │   └── CommandNotExecutableError
+    │   ├── CommandNotExecutableError
+    │   └── ImageMountError
     └── InternalError             another service of the engine failed by a bug of its own
 
 The core raises these for what it expects and lets bugs escape; ``sampan.wire.status`` says how each travels. Only
@@ -112,6 +113,10 @@ class CommandNotFoundError(StartError):
 
 class CommandNotExecutableError(StartError):
     """The command is there and cannot be executed; Docker's exit code 126."""
+
+
+class ImageMountError(StartError):
+    """An image, or the part of it that is asked for, cannot be mounted in a container."""
 
 
 class InternalError(SampanError):

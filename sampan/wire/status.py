@@ -45,6 +45,7 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.StartError: Wire("start", grpc.StatusCode.ABORTED, 500, 125),
     e.CommandNotFoundError: Wire("command_not_found", grpc.StatusCode.ABORTED, 400, 127),
     e.CommandNotExecutableError: Wire("not_executable", grpc.StatusCode.ABORTED, 400, 126),
+    e.ImageMountError: Wire("image_mount", grpc.StatusCode.ABORTED, 500, 125),
     e.InternalError: Wire("internal", grpc.StatusCode.INTERNAL, 500),
 }
 

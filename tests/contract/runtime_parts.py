@@ -1,5 +1,6 @@
 """Behaviours that the parts which runtimed's lifecycle is built on owe it: for the real ones, and for the fakes."""
 
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -203,6 +204,20 @@ class MounterContract:
         with pytest.raises(FileNotFoundError):
             parts.mounter.attach(tmp_path / "base", "in/nothing", tmp_path / "target")
         assert not parts.is_mounted(tmp_path / "target")
+
+    def test_a_part_is_found_unless_a_link_leads_out(self, parts: MountParts, tmp_path: Path) -> None:
+        base = tmp_path / "base"
+        (base / "in" / "it").mkdir(parents=True)
+        (base / "within").symlink_to("in/it")
+        (base / "out").symlink_to("../elsewhere")
+        (base / "absolute").symlink_to("/etc")
+        for path in ("in/it", "within", "in/../within", "./in"):
+            parts.mounter.check_part(base, path)
+        for path, refused in (("out", errno.EXDEV), ("absolute", errno.EXDEV), ("in/nothing", errno.ENOENT)):
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - its errno is what tells them apart
+                parts.mounter.check_part(base, path)
+            assert caught.value.errno == refused
+        assert not parts.is_mounted(base)
 
     def test_what_a_user_namespace_takes_is_mounted_and_goes(self, parts: MountParts, tmp_path: Path) -> None:
         mapping = (IdMapping(0, 100_000, 65_536),)

@@ -24,7 +24,6 @@ NOT_RUN = {
 # Specs that skip themselves, and why.
 SKIPPED = {
     "AppArmor": "this kernel has no AppArmor",
-    "subPath should fail when subPath does not exist": "the path is looked for at the start, which fails then",
     "benchmark": "measures without a limit; `make bench-pods` has our own",
 }
 

@@ -3,6 +3,7 @@
 Each satisfies a protocol of ``runtimed`` and passes the suite of ``tests/contract/runtime_parts.py``.
 """
 
+import errno
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -76,6 +77,14 @@ class FakeMounter:
             raise FileNotFoundError(2, "No such file or directory", subpath)
         target.mkdir(exist_ok=True)
         self._host.mounts[target] = SnapshotMount("", str(base / subpath), ())
+
+    def check_part(self, base: Path, subpath: str) -> None:
+        self._steps.step("check part")
+        found = (base / subpath).resolve()
+        if not found.is_relative_to(base.resolve()):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", subpath)
+        if not found.exists():
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", subpath)
 
     def mount_mapped(self, mount: SnapshotMount, target: Path, owners: Owners) -> None:
         self.mount(mount, target)

@@ -6,8 +6,8 @@ next start: kubelet has no ID of it, and asks for it again.
 
 import asyncio
 import posixpath
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -27,6 +27,7 @@ from sampan.engine.create import Creating, create_container
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
+    ImageMountError,
     InvalidArgumentError,
     NotFoundError,
     NotModifiedError,
@@ -40,6 +41,9 @@ from sampan.resource.image import ImageDetails
 from sampan.resource.listing import NO_FILTERS
 
 _MAX_PATH: Final = 4096
+
+# Kubernetes' cri-api, pkg/errors: kubelet finds this word in the message, and shows it as the pod's reason.
+_IMAGE_VOLUME: Final = "ImageVolumeMountFailed"
 _FEW: Final = 8
 
 
@@ -86,6 +90,7 @@ class Containers:
         Raises:
             NotFoundError: the sandbox or the image is not there.
             InvalidArgumentError: something cannot be meant.
+            ImageMountError: an image volume has no such path, or a link leads out of it.
             ConflictError: the sandbox is not ready.
             AlreadyExistsError: another container has this name and attempt.
         """
@@ -110,7 +115,8 @@ class Containers:
                 await asyncio.to_thread(_make_parent, log_path)
             try:
                 await self._store.put(record)
-                created = await self._members.make(name, lambda: create_container(self._engine, spec, ""))
+                with _naming_volumes():
+                    created = await self._members.make(name, lambda: create_container(self._engine, spec, ""))
                 record = replace(record, id=created.id)
                 await self._store.put(record)
             except BaseException:
@@ -130,7 +136,10 @@ class Containers:
         async def found(mount: Mount) -> Mount:
             if mount.image is None or not mount.image.image:
                 return mount
-            image = await self._engine.images.get(mount.image.image)
+            try:
+                image = await self._engine.images.get(mount.image.image)
+            except NotFoundError as error:
+                raise NotFoundError(f"{_IMAGE_VOLUME}: {error}") from None
             return replace(mount, image=replace(mount.image, image_ref=str(image.id)))
 
         return replace(config, mounts=tuple([await found(mount) for mount in config.mounts]))
@@ -175,7 +184,7 @@ class Containers:
         state = (await self._engine.containers.get(record.id)).state
         if state.status is Status.EXITED or state.finished_at is not None:
             raise ConflictError(f"container {record.id} has run already: another one is made for another attempt")
-        with suppress(NotModifiedError):
+        with suppress(NotModifiedError), _naming_volumes():
             await self._engine.containers.start(record.id)
 
     async def stop(self, id: str, timeout_s: float) -> None:
@@ -284,6 +293,15 @@ class Containers:
         if strangers:
             log.warning("containers of pods that there are not were removed", count=len(strangers))
             await self._members.discard(strangers)
+
+
+@contextmanager
+def _naming_volumes() -> Iterator[None]:
+    """Put kubelet's word for an image volume that cannot be mounted before the sentence that says why."""
+    try:
+        yield
+    except ImageMountError as error:
+        raise ImageMountError(f"{_IMAGE_VOLUME}: {error}") from error
 
 
 def merged(known: Resources, asked: Resources) -> Resources:

@@ -195,6 +195,8 @@ class Containers:
             entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id, transient=passing)
             for key, mount in image_views(container.id, container.spec).items():
                 await self._snapshots.view(key, mount.chain_id)
+            if container.spec.owner:  # whose clients look for it now; Docker's at the start
+                await self._runner.check_parts(entry)
             home = places.home
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             entry.container = replace(container, mounts=mounts)

@@ -10,6 +10,7 @@ from runtimed.lifecycle.idmapped import MappedMounts, Owners
 from runtimed.oci.rootfs import RootFs
 from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError
+from sampan.sys.beneath import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from sampan.sys.closed import RUN_ROOT as PASSED_THROUGH
 from sampan.sys.closed import make_closed
 from sampan.sys.idmaps import hold
@@ -33,6 +34,13 @@ class Mounter(Protocol):
 
         Raises:
             OSError: there is no such thing in ``base``.
+        """
+
+    def check_part(self, base: Path, subpath: str) -> None:
+        """See that ``subpath`` names something in ``base``.
+
+        Raises:
+            OSError: ENOENT, ENOTDIR: there is no such thing. EXDEV: a link leads out of ``base``. ELOOP.
         """
 
     def unmount(self, target: Path) -> None:
@@ -85,6 +93,14 @@ class LinuxMounter:
                 os.close(place)
         finally:
             os.close(tree)
+
+    def check_part(self, base: Path, subpath: str) -> None:
+        """See that ``subpath`` names something in ``base``. Raises OSError."""
+        directory = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.close(openat2(directory, subpath, os.O_PATH, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS))
+        finally:
+            os.close(directory)
 
     def mount_mapped(self, mount: SnapshotMount, target: Path, owners: Owners) -> None:
         """Carry out ``mount`` with its files shown as ``owners``'. Raises OSError."""

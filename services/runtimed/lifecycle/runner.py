@@ -25,7 +25,15 @@ from runtimed.lifecycle.background import both
 from runtimed.lifecycle.idmapped import Owners, outside
 from runtimed.lifecycle.joins import give_streams, show_mapped, users_of, within
 from runtimed.lifecycle.mounter import MappedMounter
-from runtimed.lifecycle.staging import image_views, needs_staging, stage, staged, unmount_bundle
+from runtimed.lifecycle.staging import (
+    check_parts,
+    image_views,
+    images_in_part,
+    needs_staging,
+    stage,
+    staged,
+    unmount_bundle,
+)
 from runtimed.logs.plans import is_kept
 from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
@@ -199,6 +207,16 @@ class Runner:
             finally:
                 await asyncio.to_thread(self._clear_bundle, paths)
                 await self._parts.volumes.leave(entry.container)
+
+    async def check_parts(self, entry: Entry) -> None:
+        """See that the parts of images that are mounted are there; nothing stays mounted. Raises ImageMountError."""
+        if wanted := images_in_part(entry.container):
+            paths = self._paths.container(entry.id)
+            views = {key: await self._parts.snapshots.mounts(key) for key in wanted}
+            try:
+                await asyncio.to_thread(check_parts, entry.container, views, self._parts.mounter, paths)
+            finally:
+                await asyncio.to_thread(self._clear_bundle, paths)
 
     async def _prepare(self, entry: Entry, paths: ContainerPaths, users: str) -> NetworkSettings:
         """Mount the root and set up the network, side by side."""

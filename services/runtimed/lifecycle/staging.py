@@ -8,6 +8,7 @@ What is mounted of an image is a view of its snapshots, which keeps them as long
 """
 
 import contextlib
+import errno
 import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,12 +20,19 @@ from runtimed.lifecycle.idmapped import Owners
 from runtimed.lifecycle.mounter import MappedMounter, Mounter
 from runtimed.protocol import SnapshotMount
 from sampan.docker.options.mounts import normal
-from sampan.errors import NotFoundError, StartError
+from sampan.errors import ImageMountError, NotFoundError, StartError
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
 
 _PART: Final = ".part"
 _MAPPED: Final = ".mapped"
+
+_WHY: Final = {
+    errno.ENOENT: "there is no such path in it",
+    errno.ENOTDIR: "there is no such path in it: a file is on the way",
+    errno.EXDEV: "a link on the way leads out of it",
+    errno.ELOOP: "links on the way lead to each other",
+}
 
 
 def image_views(container_id: str, spec: ContainerSpec) -> Mapping[str, Mount]:
@@ -113,7 +121,7 @@ def stage(
                     else:
                         mounter.mount(each, base)
                 except OSError as error:
-                    raise StartError(f"cannot mount image {mount.source}: {error.strerror}") from error
+                    raise ImageMountError(f"cannot mount image {mount.source}: {error.strerror}") from error
         if mount.subpath:
             paths.parts.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
@@ -132,6 +140,36 @@ def stage(
             mounter.attach_mapped(Path(source), paths.parts / f"{number}{_MAPPED}", mapping)
         except OSError as error:
             raise StartError(f"cannot mount {source} with its owners mapped: {error.strerror}") from error
+
+
+def images_in_part(container: Container) -> Mapping[str, Mount]:
+    """Return those of ``image_views`` of which a part is mounted."""
+    return {key: mount for key, mount in image_views(container.id, container.spec).items() if mount.subpath}
+
+
+def check_parts(
+    container: Container, views: Mapping[str, tuple[SnapshotMount, ...]], mounter: Mounter, paths: ContainerPaths
+) -> None:
+    """See that parts of images are there; ``views`` has the mounts of each key of ``images_in_part``. Blocks.
+
+    What is mounted for it is in the container's bundle, and left for ``unmount_bundle``.
+
+    Raises:
+        ImageMountError: a part is not there, or a link leads out of the image; or the image cannot be mounted.
+    """
+    for number, (key, mount) in enumerate(images_in_part(container).items()):
+        place = paths.parts / str(number)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for each in views[key]:
+                mounter.mount(each, place)
+        except OSError as error:
+            raise ImageMountError(f"cannot mount image {mount.source}: {error.strerror}") from error
+        try:
+            mounter.check_part(place, mount.subpath)
+        except OSError as error:
+            why = _WHY.get(error.errno or 0, error.strerror)
+            raise ImageMountError(f"cannot mount {mount.subpath!r} of image {mount.source}: {why}") from error
 
 
 def unmount_bundle(mounter: Mounter, places: ContainerPaths) -> None:

@@ -14,6 +14,7 @@ from crid.model.security import NamespaceMode, NamespaceOption
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
+    ImageMountError,
     InvalidArgumentError,
     NotFoundError,
     StartError,
@@ -70,6 +71,19 @@ async def test_a_mount_of_an_image_says_which_image_was_found(world: World) -> N
         assert mount.image is not None
         assert mount.image.image_ref.startswith("sha256:")
         assert await crid.containers.create(inside, config, None) == made
+
+
+async def test_an_image_volume_that_cannot_be_mounted_is_said_in_kubelet_s_word(world: World) -> None:
+    mount = Mount("/i", readonly=True, image=container().image, image_sub_path="no")
+    async with world.life() as crid:
+        inside = await crid.run(pod())
+        world.machine.refuse["runtime.create"] = ImageMountError("there is no such path in it")
+        with pytest.raises(ImageMountError, match="ImageVolumeMountFailed: there is no such path in it"):
+            await crid.containers.create(inside, container(mounts=(mount,)), None)
+        unknown = replace(mount, image=replace(container().image, image="unknown"))
+        with pytest.raises(NotFoundError, match="ImageVolumeMountFailed: "):
+            await crid.containers.create(inside, container(mounts=(unknown,)), None)
+    assert world.machine.containers == {}
 
 
 async def test_a_container_that_cannot_be_made_leaves_nothing(world: World) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runtimed.containers.store import Intent
-from sampan.errors import ConflictError, UnavailableError
+from sampan.errors import ConflictError, ImageMountError, UnavailableError
 from sampan.resource.container import Status
-from sampan.resource.container_spec import ContainerSpec, Process
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Process
 from sampan.store.database import Store
 from tests.fakes.runtimed_engine import Engine, World, check_consistent, patch_kernel
 
@@ -134,3 +134,14 @@ async def test_a_creation_that_cannot_be_undone_is_undone_at_the_next_start(worl
         await engine.settle()
         assert (engine.one(), engine.host.volumes) == (None, {})
         check_consistent(engine)
+
+
+async def test_a_part_that_an_image_does_not_have_is_refused_when_a_pod_s_container_is_made(world: World) -> None:
+    mount = Mount(MountType.IMAGE, "/data", "busybox", read_only=True, subpath="no/such", chain_id="base")
+    async with world.engine() as engine:
+        with pytest.raises(ImageMountError, match="'no/such' of image busybox: there is no such path in it"):
+            await engine.containers.create(replace(SPEC, owner="cri", mounts=(mount,)))
+        assert not len(engine.memory)
+        assert not engine.host.mounts
+        check_consistent(engine)
+        await engine.containers.create(replace(SPEC, mounts=(mount,)))  # Docker says so at the start
