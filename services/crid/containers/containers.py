@@ -109,7 +109,7 @@ class Containers:
                 return await self._same(known, sandbox, config)
             image = _image(config, await self._engine.images.get(config.image.image))
             log_path = _log_path(sandbox, config)
-            spec = self._spec(sandbox, config, image, log_path)
+            spec = await asyncio.to_thread(self._spec, sandbox, config, image, log_path)
             record = Record(name, sandbox_id, self._now_ns(), config, image, log_path)
             if log_path:
                 await asyncio.to_thread(_make_parent, log_path)

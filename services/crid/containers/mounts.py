@@ -17,7 +17,7 @@ _SHM: Final = "/dev/shm"  # noqa: S108  # the container's
 
 
 def mounts_of(sandbox: Sandbox, places: Places, config: ContainerConfig) -> tuple[spec.Mount, ...]:
-    """Return all mounts; what kubelet brings stands in the place of a pod's own.
+    """Return all mounts; what kubelet brings stands in the place of a pod's own. Blocks, to follow links.
 
     Raises:
         InvalidArgumentError: a mount that cannot be meant.
@@ -63,7 +63,7 @@ def _mount(mount: Mount) -> spec.Mount:
         return _image(mount)
     if mount.image_sub_path:
         raise InvalidArgumentError(f"mounts: image_sub_path of {target} goes with an image")
-    if not mount.host_path.startswith("/"):
+    if not mount.host_path.startswith("/") or "\0" in mount.host_path:
         raise InvalidArgumentError(f"mounts: host_path of {target} is {mount.host_path!r}: expected an absolute path")
     private = mount.propagation is Propagation.PROPAGATION_PRIVATE
     if mount.recursive_read_only and not (mount.readonly and private):

@@ -1,5 +1,7 @@
 """A container's security context: users, capabilities, profiles."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -99,14 +101,24 @@ def _seccomp(security: ContainerSecurity) -> list[str]:
         case ProfileType.Unconfined:
             return ["seccomp=unconfined"]
     path = Path(profile.localhost_ref)
-    if not path.is_absolute():
+    if not path.is_absolute() or "\0" in profile.localhost_ref:
         raise InvalidArgumentError(f"seccomp: localhost_ref is {profile.localhost_ref!r}: expected an absolute path")
     try:
-        if path.stat().st_size > _MAX_PROFILE_BYTES:
-            raise InvalidArgumentError(f"seccomp: {path} is longer than {_MAX_PROFILE_BYTES >> 20} MiB: no profile")
-        return [f"seccomp={path.read_text()}"]
+        return [f"seccomp={_read_profile(path).decode()}"]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"seccomp: profile {path} cannot be read: {error}") from None
+
+
+def _read_profile(path: Path) -> bytes:
+    """Return a profile; blocks. Raises OSError; InvalidArgumentError: it is no file, or too long."""
+    # Opening a pipe waits for who writes to it, unless it is opened so.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InvalidArgumentError(f"seccomp: {path} is not a regular file")
+        content = file.read(_MAX_PROFILE_BYTES + 1)
+    if len(content) > _MAX_PROFILE_BYTES:
+        raise InvalidArgumentError(f"seccomp: {path} is longer than {_MAX_PROFILE_BYTES >> 20} MiB: no profile")
+    return content
 
 
 def _apparmor(security: ContainerSecurity) -> list[str]:

@@ -26,7 +26,7 @@ _NAME_LABEL: Final = "io.kubernetes.cri.container-name"
 def container_spec(
     sandbox: Sandbox, places: Places, config: ContainerConfig, image: Image, log_path: str
 ) -> spec.ContainerSpec:
-    """Return what runtimed makes the container of, as far as its image has no say.
+    """Return what runtimed makes the container of, as far as its image has no say. Blocks, for files it is told of.
 
     Raises:
         InvalidArgumentError: something cannot be meant; the sentence names the field.

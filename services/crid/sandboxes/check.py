@@ -48,7 +48,7 @@ def check_pod(config: PodConfig, handler: str, handlers: Collection[str], cgroup
     for port in config.port_mappings:
         _check_port(port)
     check_sysctls(config.linux.sysctls, config.linux.security_context.namespace_options)
-    if config.log_directory and not config.log_directory.startswith("/"):
+    if config.log_directory and (not config.log_directory.startswith("/") or "\0" in config.log_directory):
         raise InvalidArgumentError(f"log_directory is {config.log_directory!r}: expected an absolute path")
     parent = config.linux.cgroup_parent
     if ".." in parent.split("/") or len(parent) > _MAX_CGROUP or any(sign in parent for sign in "\0\n"):

@@ -1,6 +1,7 @@
 """Every field that kubelet can set reaches runtimed, or is refused by name."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crid.containers.model import Image
+from crid.containers.security import security_of
 from crid.containers.spec import check_container, container_spec
 from crid.model import config as c
 from crid.model.security import (
@@ -312,6 +314,7 @@ GOOD = SecurityProfile(ProfileType.Localhost, "relative")
         (container(devices=(c.Device("/x", "/dev/null", "rx"),)), "permissions are 'rx'"),
         (container(mounts=(c.Mount("data", "/srv"),)), "container_path is 'data'"),
         (container(mounts=(c.Mount("/data", "srv"),)), "host_path of /data is 'srv'"),
+        (container(mounts=(c.Mount("/data", "/s\0rv"),)), "host_path of /data is"),
         (mounted(recursive_read_only=True), "recursive_read_only of /data needs readonly"),
         (mounted(image_sub_path="x"), "image_sub_path of /data goes with an image"),
         (mounted(image=c.ImageSpec("a")), "a host_path and an image"),
@@ -328,6 +331,9 @@ GOOD = SecurityProfile(ProfileType.Localhost, "relative")
         (secured(run_as_user=Number(1 << 32)), "the ID 4294967296"),
         (secured(supplemental_groups=(-1,)), "the ID -1"),
         (secured(seccomp=SecurityProfile(ProfileType.Localhost)), "localhost_ref goes with Localhost"),
+        (secured(seccomp=SecurityProfile(ProfileType.Localhost, "/a\0b")), "localhost_ref is '/a"),
+        (secured(seccomp=SecurityProfile(ProfileType.Localhost, "/nowhere")), "/nowhere cannot be read"),
+        (secured(seccomp=SecurityProfile(ProfileType.Localhost, "/dev/zero")), "/dev/zero is not a regular file"),
         (secured(seccomp=GOOD), "expected an absolute path"),
         (secured(seccomp_profile_path="nonsense"), "seccomp_profile_path is 'nonsense'"),
         (secured(namespace_options=NamespaceOption(NamespaceMode.NODE)), "namespace_options.network is not that"),
@@ -361,3 +367,10 @@ def test_a_pid_namespace_of_the_pod_s_needs_one() -> None:
     assert built(shared).namespaces.pid == f"container:{'h' * 64}"
     with pytest.raises(InvalidArgumentError, match="no pid namespace of its own"):
         built(shared, replace(sandbox(), holder=""))
+
+
+def test_a_seccomp_profile_that_is_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "profile")
+    profile = SecurityProfile(ProfileType.Localhost, str(tmp_path / "profile"))
+    with pytest.raises(InvalidArgumentError, match="is not a regular file"):
+        security_of(secured(seccomp=profile))

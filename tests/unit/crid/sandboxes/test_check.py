@@ -74,6 +74,7 @@ def test_what_can_be_meant_is_taken(config: PodConfig) -> None:
         (replace(pod(), hostname="a" * 65), "hostname is"),
         (replace(pod(), hostname="-a"), "hostname is '-a'"),
         (replace(pod(), log_directory="logs"), "log_directory is 'logs'"),
+        (replace(pod(), log_directory="/l\0gs"), "log_directory is"),
         (pod(dns_config=DNSConfig(("nonsense",))), "dns_config.servers has 'nonsense'"),
         (pod(dns_config=DNSConfig(searches=("a b",))), "dns_config has 'a b'"),
         (pod(dns_config=DNSConfig(options=("a\nb",))), "dns_config has"),
