@@ -25,6 +25,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "container_fs_usage_bytes": "Bytes in use: of the file system, or by what the container has written.",
     "container_fs_writes_bytes_total": "Bytes written to a block device.",
     "container_fs_writes_total": "Writes to a block device.",
+    "container_hugetlb_failcnt": "How often the limit of huge pages was hit.",
+    "container_hugetlb_max_usage_bytes": "The most huge pages that were in use at a time.",
+    "container_hugetlb_usage_bytes": "Huge pages in use.",
     "container_last_seen": "When the container was last seen.",
     "container_memory_cache": "Page cache.",
     "container_memory_failcnt": "How often the memory limit was hit.",
@@ -45,6 +48,12 @@ MEANINGS: Final[Mapping[str, str]] = {
     "container_network_transmit_packets_dropped_total": "Packets dropped while sending.",
     "container_network_transmit_packets_total": "Packets sent.",
     "container_oom_events_total": "Processes that were killed for want of memory.",
+    "container_pressure_cpu_stalled_seconds_total": "Time for which all processes waited for a CPU.",
+    "container_pressure_cpu_waiting_seconds_total": "Time for which processes waited for a CPU.",
+    "container_pressure_io_stalled_seconds_total": "Time for which all processes waited for I/O.",
+    "container_pressure_io_waiting_seconds_total": "Time for which processes waited for I/O.",
+    "container_pressure_memory_stalled_seconds_total": "Time for which all processes waited for memory.",
+    "container_pressure_memory_waiting_seconds_total": "Time for which processes waited for memory.",
     "container_processes": "Processes.",
     "container_sockets": "Open sockets.",
     "container_spec_cpu_period": "Period of the CPU quota in microseconds.",
@@ -56,6 +65,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "container_start_time_seconds": "When the container was started.",
     "container_threads": "Threads.",
     "container_threads_max": "Limit of threads, 0 for none.",
+    "container_ulimits_soft": "Soft limits of the first process, 0 for none.",
 }
 
 # What only grows is a counter; the number of a file system's inodes has a counter's name alone.

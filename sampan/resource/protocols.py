@@ -129,11 +129,17 @@ class Containers(Protocol):
         """
 
     async def samples(
-        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+        self,
+        owner: str = "",
+        containers: Sequence[str] = (),
+        *,
+        detailed: bool = False,
+        parents: Sequence[str] = (),
     ) -> tuple[ContainerSample, ...]:
         """Return what those of ``owner``'s that run use just now; with ``containers`` those of these IDs.
 
-        ``detailed`` ones have details, which take several times as long.
+        ``detailed`` ones have details, which take several times as long. ``parents`` are cgroups above containers, as
+        their specs name them: for each that there is one more sample, without what a spec and a file system say.
         """
 
 

@@ -111,6 +111,34 @@ class ContainerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """For how long processes waited for something: altogether, and in per cent of the last 10, 60 and 300 seconds."""
+
+    total_us: int = 0
+    avg10: float = 0.0
+    avg60: float = 0.0
+    avg300: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Pressure stall information of the kernel (PSI)."""
+
+    some: Stall = field(default_factory=Stall)  # one process at least waited
+    full: Stall = field(default_factory=Stall)  # all of them did
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageUse:
+    """Huge pages of one size."""
+
+    page_size: str  # "2MB"
+    usage_bytes: int
+    max_usage_bytes: int  # 0 where the kernel does not count it, as with cgroup version 2
+    limit_hits: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceTraffic:
     """What went to or came from a block device."""
 
@@ -141,13 +169,15 @@ class SampleDetails:
     file_descriptors: int = 0  # of these that are open
     sockets: int = 0  # of these
     block_io: tuple[DeviceTraffic, ...] = ()
+    hugepages: tuple[HugepageUse, ...] = ()
+    open_files_limit: int = 0  # the soft one of its first process; 0: none, or no process
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerSample:
-    """What a container uses at one moment, as far as many are asked for at once."""
+    """What a container uses at one moment, as far as many are asked for at once; or what a parent cgroup does."""
 
-    id: str
+    id: str  # of a parent: its name, as it was asked for
     read: datetime
     cpu_usage_ns: int = 0  # since it began
     memory_usage_bytes: int = 0
@@ -163,6 +193,9 @@ class ContainerSample:
     layer_inodes: int = 0
     layer_read: datetime | None = None  # when that was; None: not measured yet
     details: SampleDetails | None = None  # if asked for
+    cpu_pressure: Pressure | None = None  # None: the kernel does not count it here
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,7 +313,7 @@ class Core:
     def _samples(self) -> Samples:
         layers = LayerUsage(self.snapshots, self.background)
         reader = CgroupReader(self.host.trees)
-        return Samples(self.memory, reader, layers, DetailReader(reader))
+        return Samples(self.memory, reader, layers, DetailReader(reader), self.cgroups)
 
     async def serve(self) -> None:
         """Register everything that is served."""

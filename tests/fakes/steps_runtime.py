@@ -98,6 +98,9 @@ class NotedMounts:
     def attach(self, base: Path, subpath: str, target: Path) -> None:
         raise NotImplementedError  # steps mount no part of anything
 
+    def check_part(self, base: Path, subpath: str) -> None:
+        raise NotImplementedError
+
     def unmount(self, target: Path) -> None:
         if self.mounted.pop(target, None) is not None:  # with it goes what was written to it
             for name in ("etc", "proc", "dev", "sys", "srv"):

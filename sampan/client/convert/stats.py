@@ -11,10 +11,13 @@ from sampan.resource.stats import (
     CpuSample,
     DeviceTraffic,
     HostInfo,
+    HugepageUse,
     InterfaceSample,
     MemorySample,
     OciRuntimeInfo,
+    Pressure,
     SampleDetails,
+    Stall,
     Top,
 )
 
@@ -36,8 +39,12 @@ STATS: Final = Codec(
 
 
 _TRAFFIC: Final = Codec(DeviceTraffic, containers_pb2.SamplesResponse.BlockIo)
-_DETAILS: Final = Codec(SampleDetails, containers_pb2.SamplesResponse.Details, nested=(_TRAFFIC,))
-SAMPLE: Final = Codec(ContainerSample, containers_pb2.SamplesResponse.Sample, nested=(_DETAILS,))
+_HUGEPAGES: Final = Codec(HugepageUse, containers_pb2.SamplesResponse.Hugepages)
+_DETAILS: Final = Codec(SampleDetails, containers_pb2.SamplesResponse.Details, nested=(_TRAFFIC, _HUGEPAGES))
+_PRESSURE: Final = Codec(
+    Pressure, containers_pb2.SamplesResponse.Pressure, nested=(Codec(Stall, containers_pb2.SamplesResponse.Stall),)
+)
+SAMPLE: Final = Codec(ContainerSample, containers_pb2.SamplesResponse.Sample, nested=(_DETAILS, _PRESSURE))
 
 
 def row_to_proto(row: tuple[str, ...]) -> containers_pb2.TopResponse.Row:

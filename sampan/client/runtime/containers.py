@@ -233,12 +233,17 @@ class ContainersClient:
         await self._again.do(REOPEN_LOG, lambda: self._stub.ReopenLog(request))
 
     async def samples(
-        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+        self,
+        owner: str = "",
+        containers: Sequence[str] = (),
+        *,
+        detailed: bool = False,
+        parents: Sequence[str] = (),
     ) -> tuple[ContainerSample, ...]:
         """Return what those that run use."""
         from sampan.client.convert import stats
 
-        request = pb.SamplesRequest(owner=owner, containers=containers, detailed=detailed)
+        request = pb.SamplesRequest(owner=owner, containers=containers, detailed=detailed, parents=parents)
         answer = await self._again.ask(SAMPLES, lambda: whole(self._stub.Samples(request)))
         return tuple(stats.SAMPLE.decode_all(answer.samples))
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from crid.cni.kernel import Counters
-from crid.stats.usage import LOOPBACK, ContainerUse, PodUse
+from crid.containers.model import Record
+from crid.model.config import Resources
+from crid.stats.usage import LOOPBACK, PodUse
 from sampan.metrics.cadvisor import MEANINGS, is_counter
-from sampan.resource.stats import ContainerSample, SampleDetails
+from sampan.resource.stats import ContainerSample, Pressure, SampleDetails, Stall
 
 _NS: Final = 1_000_000_000
+_US: Final = 1_000_000
 
 # Of every series, sorted, as cAdvisor's have them.
 LABELS: Final = ("container", "id", "image", "name", "namespace", "pod")
@@ -34,15 +37,23 @@ class Filesystem:
     free_inodes: int
 
 
+NOWHERE: Final = Filesystem("", 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One container, with all that was read of it."""
+    """One container, with all that was read of it; or a pod, of which nothing but its cgroup was read."""
 
-    use: ContainerUse
     sample: ContainerSample
     details: SampleDetails
-    started_ns: int
-    filesystem: Filesystem
+    record: Record | None = None
+    started_ns: int = 0
+    filesystem: Filesystem = NOWHERE
+
+    @property
+    def asked(self) -> Resources:
+        """What kubelet has asked for."""
+        return Resources() if self.record is None else self.record.config.linux.resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +103,29 @@ def _faults(row: Row) -> Values:
     yield ("pgmajfault", "container"), row.sample.major_page_faults
 
 
+def _pressure(name: str, of: str, kind: str) -> Family:
+    def values(row: Row) -> Values:
+        pressure: Pressure | None = getattr(row.sample, of)
+        if pressure is not None:  # else the kernel does not count it here
+            stall: Stall = getattr(pressure, kind)
+            yield (), stall.total_us // _US
+
+    return Family(name, values)
+
+
+def _huge(name: str, field: str) -> Family:
+    def values(row: Row) -> Values:
+        return [((each.page_size,), getattr(each, field)) for each in row.details.hugepages]
+
+    return Family(name, values, ("pagesize",))
+
+
 def _blocks(row: Row) -> Values:
     return [((io.device, io.operation.capitalize()), io.bytes) for io in row.details.block_io]
 
 
 def _quota(row: Row) -> Values:
-    quota = row.use.record.config.linux.resources.cpu_quota
+    quota = row.asked.cpu_quota
     return [((), quota)] if quota > 0 else []  # cAdvisor has none where there is none
 
 
@@ -129,6 +157,9 @@ CONTAINERS: Final = (
     _on_disk("container_fs_usage_bytes", lambda row: row.sample.layer_bytes),
     _traffic("container_fs_writes_bytes_total", "write", "bytes"),
     _traffic("container_fs_writes_total", "write", "operations"),
+    _huge("container_hugetlb_failcnt", "limit_hits"),
+    _huge("container_hugetlb_max_usage_bytes", "max_usage_bytes"),
+    _huge("container_hugetlb_usage_bytes", "usage_bytes"),
     _plain("container_last_seen", lambda row: int(row.sample.read.timestamp())),
     _plain("container_memory_cache", lambda row: row.details.cache_bytes),
     _plain("container_memory_failcnt", lambda row: row.details.limit_hits),
@@ -144,22 +175,38 @@ CONTAINERS: Final = (
         lambda row: row.sample.working_set_bytes,
     ),
     _plain("container_oom_events_total", lambda row: row.details.oom_kills),
+    _pressure("container_pressure_cpu_stalled_seconds_total", "cpu_pressure", "full"),
+    _pressure("container_pressure_cpu_waiting_seconds_total", "cpu_pressure", "some"),
+    _pressure("container_pressure_io_stalled_seconds_total", "io_pressure", "full"),
+    _pressure("container_pressure_io_waiting_seconds_total", "io_pressure", "some"),
+    _pressure("container_pressure_memory_stalled_seconds_total", "memory_pressure", "full"),
+    _pressure("container_pressure_memory_waiting_seconds_total", "memory_pressure", "some"),
     _plain("container_processes", lambda row: row.details.processes),
     _plain("container_sockets", lambda row: row.details.sockets),
     _plain(
         "container_spec_cpu_period",
-        lambda row: row.use.record.config.linux.resources.cpu_period or _PERIOD,
+        lambda row: row.asked.cpu_period or _PERIOD,
     ),
     Family("container_spec_cpu_quota", _quota),
     _plain(
         "container_spec_cpu_shares",
-        lambda row: row.use.record.config.linux.resources.cpu_shares or _SHARES,
+        lambda row: row.asked.cpu_shares or _SHARES,
     ),
     _plain("container_spec_memory_limit_bytes", lambda row: row.sample.memory_limit_bytes),
+    _plain("container_spec_memory_reservation_limit_bytes", lambda _: 0),  # kubelet has no words for it
     _plain("container_spec_memory_swap_limit_bytes", lambda row: row.sample.swap_limit_bytes),
     _plain("container_start_time_seconds", lambda row: row.started_ns // _NS),
     _plain("container_threads", lambda row: row.sample.pids),
     _plain("container_threads_max", lambda row: row.details.pids_limit),
+    _labelled("container_ulimits_soft", "ulimit", "max_open_files", lambda row: row.details.open_files_limit),
+)
+
+# What a pod's cgroup says as well, with an empty name of a container, as cAdvisor has it.
+_OF_PODS_TOO: Final = tuple(
+    family
+    for family in CONTAINERS
+    if family.name.startswith(("container_cpu_", "container_hugetlb_", "container_memory_", "container_pressure_"))
+    or family.name in ("container_oom_events_total", "container_processes", "container_threads")
 )
 
 _Count = Callable[[Counters], int]
@@ -185,21 +232,25 @@ def descriptors() -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def of_pod(pod: PodUse) -> list[Metric]:
-    """Return the values that a pod has of its own: those of its network."""
+    """Return the values that a pod has of its own: those of its network, and of its cgroup."""
     said = pod.sandbox.config.metadata
     parent = pod.sandbox.config.linux.cgroup_parent or f"/{pod.sandbox.id}"
     labels = ("", parent, "", pod.sandbox.id, said.namespace, said.name)
-    return [
+    network = [
         Metric(name, is_counter(name), (*labels, each.interface), value(each))
         for name, value in PODS
         for each in pod.interfaces or ()
         if each.interface != LOOPBACK
     ]
+    if pod.own is None or pod.own.details is None:
+        return network
+    return [*network, *_metrics(_OF_PODS_TOO, labels, Row(pod.own, pod.own.details))]
 
 
 def of_container(pod: PodUse, row: Row) -> list[Metric]:
     """Return the values of one container of a pod."""
-    record, said = row.use.record, pod.sandbox.config.metadata
+    record, said = row.record, pod.sandbox.config.metadata
+    assert record is not None
     labels = (
         record.config.metadata.name,
         row.details.cgroup_path,
@@ -208,9 +259,13 @@ def of_container(pod: PodUse, row: Row) -> list[Metric]:
         said.namespace,
         said.name,
     )
+    return _metrics(CONTAINERS, labels, row)
+
+
+def _metrics(families: Iterable[Family], labels: tuple[str, ...], row: Row) -> list[Metric]:
     return [
         Metric(family.name, is_counter(family.name), (*labels, *extra), value)
-        for family in CONTAINERS
+        for family in families
         for extra, value in family.values(row)
     ]
 
@@ -218,7 +273,7 @@ def of_container(pod: PodUse, row: Row) -> list[Metric]:
 def rows(pod: PodUse, started_ns: Mapping[str, int], filesystem: Filesystem) -> Sequence[Row]:
     """Return the containers of a pod that were read with details."""
     return [
-        Row(use, use.sample, use.sample.details, started_ns.get(use.record.id, 0), filesystem)
+        Row(use.sample, use.sample.details, use.record, started_ns.get(use.record.id, 0), filesystem)
         for use in pod.containers
         if use.sample is not None and use.sample.details is not None
     ]

@@ -1,10 +1,12 @@
 """What pods and their containers use, as kubelet asks for it every few seconds: a few readings for all of them at once.
 
-A pod's own numbers are the sums of its containers'. Processor time of a container that has ended stays in its pod's,
-as far as this process has seen it: kubelet takes a counter that falls for one that began anew.
+A pod's own numbers are those of its cgroup, where kubelet has made one for it alone; else they are the sums of its
+containers'. Processor time of a container that has ended stays in such a sum, as far as this process has seen it:
+kubelet takes a counter that falls for one that began anew.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +31,14 @@ class Samples(Protocol):
     """Usage of containers; ``resource.protocols.Containers`` says what it promises."""
 
     async def samples(
-        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+        self,
+        owner: str = "",
+        containers: Sequence[str] = (),
+        *,
+        detailed: bool = False,
+        parents: Sequence[str] = (),
     ) -> tuple[ContainerSample, ...]:
-        """Return what those that run use."""
+        """Return what those that run use, and the cgroups above them."""
 
 
 class Pods(Protocol):
@@ -87,10 +94,22 @@ class PodUse:
     containers: tuple[ContainerUse, ...]
     holder: ContainerSample | None  # of a shared pid namespace
     interfaces: tuple[Counters, ...] | None  # None: the host's
+    own: ContainerSample | None = None  # of its cgroup; None: it has none of its own
 
     @property
     def samples(self) -> tuple[ContainerSample, ...]:
-        """All that was read."""
+        """What its usage is the sum of."""
+        return (self.own,) if self.own is not None else self.members
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """What its containers may take together; 0: one has no limit, or none runs."""
+        limits = [sample.memory_limit_bytes for sample in self.members]
+        return sum(limits) if all(limits) else 0
+
+    @property
+    def members(self) -> tuple[ContainerSample, ...]:
+        """What was read of its containers."""
         own = (self.holder,) if self.holder is not None else ()
         return (*own, *(use.sample for use in self.containers if use.sample is not None))
 
@@ -157,12 +176,19 @@ class Usages:
         one = [record.id for record in members[sandboxes[0].id]] if len(sandboxes) == 1 else []
         if one and sandboxes[0].holder:
             one.append(sandboxes[0].holder)
+        parents = self._own_parents(sandboxes)
         read, counters = await asyncio.gather(
-            self._samples.samples(OWNER, one, detailed=detailed), self._read_counters(places)
+            self._samples.samples(OWNER, one, detailed=detailed, parents=parents), self._read_counters(places)
         )
         samples = {sample.id: sample for sample in read}
         self._forget()
         return [self._pod(each, members[each.id], samples, counters.get(each.id)) for each in sandboxes]
+
+    def _own_parents(self, sandboxes: Sequence[Sandbox]) -> list[str]:
+        """Return the cgroups of those that share theirs with no other pod."""
+        pods = Counter(each.config.linux.cgroup_parent for each in self._pods.everything())
+        named = (each.config.linux.cgroup_parent for each in sandboxes)
+        return [parent for parent in named if parent and pods[parent] == 1]
 
     def _pod(
         self,
@@ -178,8 +204,9 @@ class Usages:
         for sample in (*(use.sample for use in uses), holder):
             if sample is not None:
                 spent[sample.id] = sample.cpu_usage_ns
-        cpu_ns = sum(spent.values())
-        return PodUse(sandbox, now, cpu_ns, self._rates.of(sandbox.id, now, cpu_ns), uses, holder, interfaces)
+        own = samples.get(sandbox.config.linux.cgroup_parent)
+        cpu_ns = sum(spent.values()) if own is None else own.cpu_usage_ns
+        return PodUse(sandbox, now, cpu_ns, self._rates.of(sandbox.id, now, cpu_ns), uses, holder, interfaces, own)
 
     def _use(self, record: Record, sample: ContainerSample | None) -> ContainerUse:
         if sample is None:

@@ -1,7 +1,7 @@
 """What ``RuntimeService`` says of usage: decode, one call, encode."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from crid.stats.usage import LOOPBACK, ContainerUse, PodUse, Usages, Wanted
 from crid.wire import convert
 from sampan.api.cri.v1 import stats_pb2 as pb
 from sampan.errors import InvalidArgumentError
-from sampan.resource.stats import ContainerSample
+from sampan.resource.stats import ContainerSample, Pressure, Stall
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,6 +23,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 PAGE: Final = 32
 
 _NS: Final = 1_000_000_000
+_US: Final = 1_000
 
 
 class StatsServicer:
@@ -120,13 +121,17 @@ class StatsServicer:
                 metrics=map(_metric, series.of_pod(pod)),
                 container_metrics=[
                     pb.ContainerMetrics(
-                        container_id=row.use.record.id, metrics=map(_metric, series.of_container(pod, row))
+                        container_id=row.record.id if row.record else "",
+                        metrics=map(_metric, series.of_container(pod, row)),
                     )
                     for row in series.rows(pod, started, filesystem)
                 ],
             )
             for pod in pods
         ]
+
+    def _pod(self, use: PodUse) -> pb.PodSandboxStats:
+        return pod_to_proto(use, map(self._container, use.containers))
 
     def _container(self, use: ContainerUse) -> pb.ContainerStats:
         record, sample = use.record, use.sample
@@ -141,8 +146,9 @@ class StatsServicer:
         read = _ns(sample)
         made = pb.ContainerStats(
             attributes=attributes,
-            cpu=_cpu(read, sample.cpu_usage_ns, use.nano_cores),
-            memory=_memory(read, [sample]),
+            cpu=_cpu(read, sample.cpu_usage_ns, use.nano_cores, sample.cpu_pressure),
+            memory=_memory(read, [sample], sample.memory_limit_bytes, sample.memory_pressure),
+            io=_io(read, sample.io_pressure),
             swap=pb.SwapUsage(timestamp=read, swap_usage_bytes=_number(sample.swap_usage_bytes)),
         )
         if sample.swap_limit_bytes:
@@ -159,25 +165,30 @@ class StatsServicer:
             )
         return made
 
-    def _pod(self, use: PodUse) -> pb.PodSandboxStats:
-        config = use.sandbox.config
-        return pb.PodSandboxStats(
-            attributes=pb.PodSandboxAttributes(
-                id=use.sandbox.id,
-                metadata=convert.POD_METADATA.encode(config.metadata),
-                labels=config.labels,
-                annotations=config.annotations,
+
+def pod_to_proto(use: PodUse, containers: Iterable[pb.ContainerStats]) -> pb.PodSandboxStats:
+    """Return what a pod uses, with its containers'; how long it waits is known of a cgroup, and of no sum."""
+    config, own = use.sandbox.config, use.own
+    return pb.PodSandboxStats(
+        attributes=pb.PodSandboxAttributes(
+            id=use.sandbox.id,
+            metadata=convert.POD_METADATA.encode(config.metadata),
+            labels=config.labels,
+            annotations=config.annotations,
+        ),
+        linux=pb.LinuxPodSandboxStats(
+            cpu=_cpu(use.read_ns, use.cpu_ns, use.nano_cores, None if own is None else own.cpu_pressure),
+            memory=_memory(
+                use.read_ns, use.samples, use.memory_limit_bytes, None if own is None else own.memory_pressure
             ),
-            linux=pb.LinuxPodSandboxStats(
-                cpu=_cpu(use.read_ns, use.cpu_ns, use.nano_cores),
-                memory=_memory(use.read_ns, use.samples),
-                network=None if use.interfaces is None else _network(use.read_ns, use.interfaces),
-                process=pb.ProcessUsage(
-                    timestamp=use.read_ns, process_count=_number(sum(sample.pids for sample in use.samples))
-                ),
-                containers=map(self._container, use.containers),
+            io=_io(use.read_ns, None if own is None else own.io_pressure),
+            network=None if use.interfaces is None else _network(use.read_ns, use.interfaces),
+            process=pb.ProcessUsage(
+                timestamp=use.read_ns, process_count=_number(sum(sample.pids for sample in use.samples))
             ),
-        )
+            containers=containers,
+        ),
+    )
 
 
 def _number(value: int) -> pb.UInt64Value:
@@ -188,27 +199,44 @@ def _ns(sample: ContainerSample) -> int:
     return int(sample.read.timestamp() * _NS)
 
 
-def _cpu(read_ns: int, usage_ns: int, nano_cores: int | None) -> pb.CpuUsage:
+def _cpu(read_ns: int, usage_ns: int, nano_cores: int | None, pressure: Pressure | None) -> pb.CpuUsage:
     return pb.CpuUsage(
         timestamp=read_ns,
         usage_core_nano_seconds=_number(usage_ns),
         usage_nano_cores=None if nano_cores is None else _number(nano_cores),
+        psi=_psi(pressure),
     )
 
 
-def _memory(read_ns: int, samples: Sequence[ContainerSample]) -> pb.MemoryUsage:
-    """Return the memory of containers together; what they may still take is known where each has a limit."""
+def _io(read_ns: int, pressure: Pressure | None) -> pb.IoUsage | None:
+    """Return pressure, which is all that CRI has of I/O."""
+    return None if pressure is None else pb.IoUsage(timestamp=read_ns, psi=_psi(pressure))
+
+
+def _psi(pressure: Pressure | None) -> pb.PsiStats | None:
+    return None if pressure is None else pb.PsiStats(Full=_stall(pressure.full), Some=_stall(pressure.some))
+
+
+def _stall(stall: Stall) -> pb.PsiData:
+    return pb.PsiData(Total=stall.total_us * _US, Avg10=stall.avg10, Avg60=stall.avg60, Avg300=stall.avg300)
+
+
+def _memory(
+    read_ns: int, samples: Sequence[ContainerSample], limit_bytes: int, pressure: Pressure | None
+) -> pb.MemoryUsage:
+    """Return the memory of containers together, or of their pod; what they may still take is known with a limit."""
+    working_set = sum(each.working_set_bytes for each in samples)
     made = pb.MemoryUsage(
         timestamp=read_ns,
-        working_set_bytes=_number(sum(each.working_set_bytes for each in samples)),
+        working_set_bytes=_number(working_set),
         usage_bytes=_number(sum(each.memory_usage_bytes for each in samples)),
         rss_bytes=_number(sum(each.rss_bytes for each in samples)),
         page_faults=_number(sum(each.page_faults for each in samples)),
         major_page_faults=_number(sum(each.major_page_faults for each in samples)),
+        psi=_psi(pressure),
     )
-    if samples and all(each.memory_limit_bytes for each in samples):
-        left = sum(max(0, each.memory_limit_bytes - each.working_set_bytes) for each in samples)
-        made.available_bytes.value = left
+    if limit_bytes:
+        made.available_bytes.value = max(0, limit_bytes - working_set)
     return made
 
 

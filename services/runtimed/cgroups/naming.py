@@ -61,14 +61,17 @@ class CgroupNames:
         Raises:
             InvalidArgumentError: the parent is no slice, which systemd needs; in Docker's words.
         """
+        name = f"{self.engine}-{id}{_SCOPE}" if self.driver is CgroupDriver.SYSTEMD else id
+        above = self.parent_path(parent, owned=owned)
+        return f"{above}/{name}" if above != "/" else f"/{name}"
+
+    def parent_path(self, parent: str = "", *, owned: bool = False) -> str:
+        """Return the group above a container's. Raises as ``path``."""
         if self.driver is CgroupDriver.SYSTEMD:
             above = slice_path(_slice_of(parent or _DEFAULT_SLICE, owned=owned))
-            name = f"{self.engine}-{id}{_SCOPE}"
         else:
             above = slice_path(parent or self.engine) if owned else parent or self.engine
-            name = id
-        above = above.strip("/")
-        return f"/{above}/{name}" if above else f"/{name}"
+        return f"/{above.strip('/')}"
 
     @property
     def steps(self) -> str:

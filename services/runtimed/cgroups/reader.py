@@ -7,10 +7,23 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from runtimed.cgroups.usage import UNLIMITED, BlockIo, BriefUsage, CpuUsage, MemoryUsage, Usage, number, table, text
+from runtimed.cgroups.usage import (
+    UNLIMITED,
+    BlockIo,
+    BriefUsage,
+    CpuUsage,
+    MemoryUsage,
+    Usage,
+    number,
+    pressure,
+    table,
+    text,
+)
 from runtimed.host.facts import CgroupTree
+from sampan.resource.stats import HugepageUse
 
 _NS_PER_US = 1000
+_HUGETLB: Final = "hugetlb."
 
 
 def cpu_usage_v2(directory: str) -> CpuUsage:
@@ -118,6 +131,42 @@ def _by_device(content: str) -> dict[tuple[int, int, str], int]:
     return rows
 
 
+def hugepages_v1(directory: str) -> tuple[HugepageUse, ...]:
+    """Read ``hugetlb.<size>.*``."""
+    return tuple(
+        HugepageUse(
+            size,
+            number(f"{directory}/hugetlb.{size}.usage_in_bytes"),
+            number(f"{directory}/hugetlb.{size}.max_usage_in_bytes"),
+            number(f"{directory}/hugetlb.{size}.failcnt"),
+        )
+        for size in _page_sizes(directory, ".usage_in_bytes")
+    )
+
+
+def hugepages_v2(directory: str) -> tuple[HugepageUse, ...]:
+    """Read ``hugetlb.<size>.*``, among which is no most usage."""
+    return tuple(
+        HugepageUse(
+            size,
+            number(f"{directory}/hugetlb.{size}.current"),
+            0,
+            table(f"{directory}/hugetlb.{size}.events").get("max", 0),
+        )
+        for size in _page_sizes(directory, ".current")
+    )
+
+
+def _page_sizes(directory: str, ending: str) -> list[str]:
+    """Return the sizes that a cgroup has files of, which are those of the machine."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  # names are enough
+    except OSError:
+        return []
+    middles = (name.removeprefix(_HUGETLB).removesuffix(ending) for name in names if name.endswith(ending))
+    return sorted(size for size in middles if size.endswith("B") and "." not in size)
+
+
 # What processes are looked up by: controllers that every container is in, best first.
 _FOR_PROCESSES = ("pids", "devices", "memory", "cpu", "name=systemd")
 
@@ -131,6 +180,7 @@ class CgroupReader:
         }
         unified = next((tree for tree in trees if tree.version == 2), None)
         self._v2 = str(unified.path) if unified else ""
+        self._v2_controllers = unified.controllers if unified else frozenset()
 
     def read(self, path: str) -> Usage | None:
         """Return what the cgroup uses, or None if it is gone."""
@@ -143,6 +193,7 @@ class CgroupReader:
             pids=number(f"{pids}{path}/pids.current"),
             pids_limit=number(f"{pids}{path}/pids.max"),
             block_io=(block_io_v1(self._v1["blkio"] + path) if "blkio" in self._v1 else block_io_v2(self._v2 + path)),
+            hugepages=self._hugepages(path),
         )
 
     def read_briefly(self, path: str) -> BriefUsage | None:
@@ -167,7 +218,16 @@ class CgroupReader:
             major_page_faults=stat.get(f"{prefix}pgmajfault", 0),
             swap_bytes=swap,
             pids=number(f"{self._v1.get('pids', self._v2)}{path}/pids.current"),
+            # Version 2 alone counts it, also where it is mounted beside version 1 and has no controllers.
+            cpu_pressure=pressure(f"{self._v2}{path}/cpu.pressure") if self._v2 else None,
+            memory_pressure=pressure(f"{self._v2}{path}/memory.pressure") if self._v2 else None,
+            io_pressure=pressure(f"{self._v2}{path}/io.pressure") if self._v2 else None,
         )
+
+    def _hugepages(self, path: str) -> tuple[HugepageUse, ...]:
+        if "hugetlb" in self._v1:
+            return hugepages_v1(self._v1["hugetlb"] + path)
+        return hugepages_v2(self._v2 + path) if "hugetlb" in self._v2_controllers else ()
 
     def exists(self, path: str) -> bool:
         """Whether there is such a cgroup."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sampan.resource.stats import HugepageUse, Pressure, Stall
+
 
 def text(path: str) -> str:
     """Return the content of a cgroup file, or an empty string."""
@@ -40,6 +42,22 @@ def table(path: str) -> dict[str, int]:
         if value.isdigit():
             rows[name] = int(value)
     return rows
+
+
+def pressure(path: str) -> Pressure | None:
+    """Return a file of ``some avg10=0.00 avg60=0.00 avg300=0.00 total=0`` and ``full …``; None if there is none."""
+    stalls = {}
+    for line in text(path).splitlines():
+        kind, *pairs = line.split()
+        values = dict(pair.partition("=")[::2] for pair in pairs)
+        try:
+            stalls[kind] = Stall(
+                int(values["total"]), float(values["avg10"]), float(values["avg60"]), float(values["avg300"])
+            )
+        except (KeyError, ValueError):  # a kernel that writes something else
+            return None
+    # Older kernels have no "full" of processors, where it means nothing for the whole machine.
+    return Pressure(stalls["some"], stalls.get("full", Stall())) if "some" in stalls else None
 
 
 # Version 1 writes "no limit" as the largest multiple of a page that fits into 63 bits.
@@ -102,6 +120,7 @@ class Usage:
     pids: int = 0  # threads count, as the kernel has it
     pids_limit: int = 0  # 0: none
     block_io: tuple[BlockIo, ...] = ()
+    hugepages: tuple[HugepageUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +135,6 @@ class BriefUsage:
     major_page_faults: int
     swap_bytes: int
     pids: int
+    cpu_pressure: Pressure | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None

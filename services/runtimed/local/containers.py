@@ -285,7 +285,12 @@ class LocalContainers:
         await self._streams.reopen_log(self._memory.find(container))
 
     async def samples(
-        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+        self,
+        owner: str = "",
+        containers: Sequence[str] = (),
+        *,
+        detailed: bool = False,
+        parents: Sequence[str] = (),
     ) -> tuple[ContainerSample, ...]:
         """Return what those that run use."""
-        return await self._samples.of(owner, containers, detailed=detailed)
+        return await self._samples.of(owner, containers, detailed=detailed, parents=parents)

@@ -6,16 +6,18 @@ and told with the time of the measurement.
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.cgroups.usage import BriefUsage
 from runtimed.containers.memory_store import UP, MemoryStore
 from runtimed.lifecycle.background import Background
 from sampan.errors import SampanError
 from sampan.resource.container import Container
+from sampan.resource.container_spec import Resources
 from sampan.resource.listing import EVERYONE
 from sampan.resource.stats import ContainerSample, SampleDetails
 from sampan.sys.measuring import Usage
@@ -99,14 +101,24 @@ class LayerUsage:
 class Samples:
     """Reads all containers that run."""
 
-    def __init__(self, memory: MemoryStore, reader: Reader, layers: LayerUsage, details: Details) -> None:
+    def __init__(
+        self, memory: MemoryStore, reader: Reader, layers: LayerUsage, details: Details, cgroups: CgroupNames
+    ) -> None:
+        self._cgroups = cgroups
         self._memory = memory
         self._reader = reader
         self._layers = layers
         self._details = details
 
-    async def of(self, owner: str, ids: Sequence[str], *, detailed: bool = False) -> tuple[ContainerSample, ...]:
-        """Return a sample of each that runs: of ``owner``'s, and with ``ids`` of those alone."""
+    async def of(
+        self, owner: str, ids: Sequence[str], *, detailed: bool = False, parents: Sequence[str] = ()
+    ) -> tuple[ContainerSample, ...]:
+        """Return a sample of each that runs: of ``owner``'s, and with ``ids`` of those alone; and of ``parents``.
+
+        Raises:
+            InvalidArgumentError: a parent is no slice, and systemd makes cgroups.
+        """
+        above = {name: self._cgroups.parent_path(name, owned=bool(owner)) for name in parents}
         wanted = frozenset(ids)
         chosen = [
             entry.container
@@ -116,24 +128,30 @@ class Samples:
             and (not wanted or entry.id in wanted)
         ]
         layers = await self._layers.of([one.id for one in chosen])
-        return await asyncio.to_thread(self._read, chosen, layers, detailed)
+        return await asyncio.to_thread(self._read, chosen, above, layers, detailed)
 
     def _read(
-        self, chosen: Sequence[Container], layers: dict[str, Measured], detailed: bool
+        self, chosen: Sequence[Container], above: Mapping[str, str], layers: dict[str, Measured], detailed: bool
     ) -> tuple[ContainerSample, ...]:
-        found = []
-        for one in chosen:
-            usage = self._reader.read_briefly(one.cgroup_path)
-            if usage is not None:  # else it has just ended
-                sample = _sample(one, usage, layers.get(one.id))
-                found.append(replace(sample, details=self._details.of(one.cgroup_path)) if detailed else sample)
-        return tuple(found)
+        own = (
+            _with_spec(sample, one.spec.resources, layers.get(one.id))
+            for one in chosen
+            if (sample := self._sample(one.id, one.cgroup_path, detailed)) is not None
+        )
+        parents = (self._sample(name, path, detailed) for name, path in above.items())
+        return (*own, *(sample for sample in parents if sample is not None))
+
+    def _sample(self, id: str, path: str, detailed: bool) -> ContainerSample | None:
+        """Return what a cgroup uses; None if it is gone."""
+        usage = self._reader.read_briefly(path)
+        if usage is None:
+            return None
+        return _sample(id, usage, self._details.of(path) if detailed else None)
 
 
-def _sample(container: Container, usage: BriefUsage, layer: Measured | None) -> ContainerSample:
-    limits = container.spec.resources
+def _sample(id: str, usage: BriefUsage, details: SampleDetails | None) -> ContainerSample:
     return ContainerSample(
-        id=container.id,
+        id=id,
         read=datetime.now(UTC),
         cpu_usage_ns=usage.cpu_usage_ns,
         memory_usage_bytes=usage.memory_bytes,
@@ -141,10 +159,21 @@ def _sample(container: Container, usage: BriefUsage, layer: Measured | None) -> 
         rss_bytes=usage.rss_bytes,
         page_faults=usage.page_faults,
         major_page_faults=usage.major_page_faults,
-        memory_limit_bytes=limits.memory_bytes,
         swap_usage_bytes=usage.swap_bytes,
-        swap_limit_bytes=max(0, limits.memory_swap_bytes - limits.memory_bytes),
         pids=usage.pids,
+        details=details,
+        cpu_pressure=usage.cpu_pressure,
+        memory_pressure=usage.memory_pressure,
+        io_pressure=usage.io_pressure,
+    )
+
+
+def _with_spec(sample: ContainerSample, limits: Resources, layer: Measured | None) -> ContainerSample:
+    """Add what a container's spec says, and its file system."""
+    return replace(
+        sample,
+        memory_limit_bytes=limits.memory_bytes,
+        swap_limit_bytes=max(0, limits.memory_swap_bytes - limits.memory_bytes),
         layer_bytes=layer.usage.size_bytes if layer else 0,
         layer_inodes=layer.usage.inodes if layer else 0,
         layer_read=layer.at if layer else None,

@@ -5,10 +5,12 @@ It takes a dozen files for each container, and a walk through the descriptors of
 
 import os
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from runtimed.cgroups.usage import Usage, text
 from sampan.resource.stats import DeviceTraffic, SampleDetails
+
+_OPEN_FILES: Final = "Max open files"
 
 
 class Cgroups(Protocol):
@@ -72,11 +74,22 @@ class DetailReader:
             processes=len(processes),
             file_descriptors=descriptors,
             sockets=sockets,
+            hugepages=usage.hugepages,
+            open_files_limit=self._open_files_limit(processes),
             block_io=tuple(
                 DeviceTraffic(self._devices.of(io.major, io.minor), io.operation, io.bytes, io.operations)
                 for io in usage.block_io
             ),
         )
+
+    def _open_files_limit(self, processes: tuple[int, ...]) -> int:
+        """Return ``RLIMIT_NOFILE`` of the first process, which the others have from it."""
+        content = text(f"{self._proc}/{processes[0]}/limits") if processes else ""
+        for line in content.splitlines():
+            if line.startswith(_OPEN_FILES):
+                soft = line.removeprefix(_OPEN_FILES).split()[0]
+                return int(soft) if soft.isdigit() else 0
+        return 0
 
     def _open(self, processes: tuple[int, ...]) -> tuple[int, int]:
         """Return how many descriptors processes have, and how many of these are sockets."""

@@ -208,7 +208,9 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
 
     async def Samples(self, request: pb.SamplesRequest, context: Context) -> AsyncIterator[pb.SamplesResponse]:
         """Return what all use."""
-        found = await self._containers.samples(request.owner, request.containers, detailed=request.detailed)
+        found = await self._containers.samples(
+            request.owner, request.containers, detailed=request.detailed, parents=request.parents
+        )
         for page in pages(pb.SamplesResponse, "samples", stats.SAMPLE.encode_all(found)):
             yield page
 

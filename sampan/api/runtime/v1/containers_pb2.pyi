@@ -1801,6 +1801,7 @@ class SamplesRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
     DETAILED_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     """as in a list"""
     detailed: _builtins.bool
@@ -1809,16 +1810,21 @@ class SamplesRequest(_message.Message):
     def containers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """IDs; none: all"""
 
+    @_builtins.property
+    def parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """cgroups above containers, as their specs name them: each is one more sample"""
+
     def __init__(
         self,
         *,
         owner: _builtins.str = ...,
         containers: _abc.Iterable[_builtins.str] | None = ...,
         detailed: _builtins.bool = ...,
+        parents: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "detailed", b"detailed", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "detailed", b"detailed", "owner", b"owner", "parents", b"parents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1848,7 +1854,11 @@ class SamplesResponse(_message.Message):
         LAYER_INODES_FIELD_NUMBER: _builtins.int
         LAYER_READ_FIELD_NUMBER: _builtins.int
         DETAILS_FIELD_NUMBER: _builtins.int
+        CPU_PRESSURE_FIELD_NUMBER: _builtins.int
+        MEMORY_PRESSURE_FIELD_NUMBER: _builtins.int
+        IO_PRESSURE_FIELD_NUMBER: _builtins.int
         id: _builtins.str
+        """of a parent: its name, as it was asked for"""
         cpu_usage_ns: _builtins.int
         """since it began"""
         memory_usage_bytes: _builtins.int
@@ -1876,6 +1886,14 @@ class SamplesResponse(_message.Message):
         def details(self) -> Global___SamplesResponse.Details:
             """if asked for"""
 
+        @_builtins.property
+        def cpu_pressure(self) -> Global___SamplesResponse.Pressure:
+            """unset: the kernel does not count it here"""
+
+        @_builtins.property
+        def memory_pressure(self) -> Global___SamplesResponse.Pressure: ...
+        @_builtins.property
+        def io_pressure(self) -> Global___SamplesResponse.Pressure: ...
         def __init__(
             self,
             *,
@@ -1895,10 +1913,64 @@ class SamplesResponse(_message.Message):
             layer_inodes: _builtins.int = ...,
             layer_read: _timestamp_pb2.Timestamp | None = ...,
             details: Global___SamplesResponse.Details | None = ...,
+            cpu_pressure: Global___SamplesResponse.Pressure | None = ...,
+            memory_pressure: Global___SamplesResponse.Pressure | None = ...,
+            io_pressure: Global___SamplesResponse.Pressure | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "layer_read", b"layer_read", "read", b"read"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["cpu_pressure", b"cpu_pressure", "details", b"details", "io_pressure", b"io_pressure", "layer_read", b"layer_read", "memory_pressure", b"memory_pressure", "read", b"read"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_usage_ns", b"cpu_usage_ns", "details", b"details", "id", b"id", "layer_bytes", b"layer_bytes", "layer_inodes", b"layer_inodes", "layer_read", b"layer_read", "major_page_faults", b"major_page_faults", "memory_limit_bytes", b"memory_limit_bytes", "memory_usage_bytes", b"memory_usage_bytes", "page_faults", b"page_faults", "pids", b"pids", "read", b"read", "rss_bytes", b"rss_bytes", "swap_limit_bytes", b"swap_limit_bytes", "swap_usage_bytes", b"swap_usage_bytes", "working_set_bytes", b"working_set_bytes"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_pressure", b"cpu_pressure", "cpu_usage_ns", b"cpu_usage_ns", "details", b"details", "id", b"id", "io_pressure", b"io_pressure", "layer_bytes", b"layer_bytes", "layer_inodes", b"layer_inodes", "layer_read", b"layer_read", "major_page_faults", b"major_page_faults", "memory_limit_bytes", b"memory_limit_bytes", "memory_pressure", b"memory_pressure", "memory_usage_bytes", b"memory_usage_bytes", "page_faults", b"page_faults", "pids", b"pids", "read", b"read", "rss_bytes", b"rss_bytes", "swap_limit_bytes", b"swap_limit_bytes", "swap_usage_bytes", b"swap_usage_bytes", "working_set_bytes", b"working_set_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Pressure(_message.Message):
+        """For how long some or all processes waited, as the kernel has it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SOME_FIELD_NUMBER: _builtins.int
+        FULL_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def some(self) -> Global___SamplesResponse.Stall: ...
+        @_builtins.property
+        def full(self) -> Global___SamplesResponse.Stall: ...
+        def __init__(
+            self,
+            *,
+            some: Global___SamplesResponse.Stall | None = ...,
+            full: Global___SamplesResponse.Stall | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "some", b"some"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "some", b"some"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Stall(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TOTAL_US_FIELD_NUMBER: _builtins.int
+        AVG10_FIELD_NUMBER: _builtins.int
+        AVG60_FIELD_NUMBER: _builtins.int
+        AVG300_FIELD_NUMBER: _builtins.int
+        total_us: _builtins.int
+        avg10: _builtins.float
+        """per cent, of so many seconds"""
+        avg60: _builtins.float
+        avg300: _builtins.float
+        def __init__(
+            self,
+            *,
+            total_us: _builtins.int = ...,
+            avg10: _builtins.float = ...,
+            avg60: _builtins.float = ...,
+            avg300: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["avg10", b"avg10", "avg300", b"avg300", "avg60", b"avg60", "total_us", b"total_us"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1923,6 +1995,8 @@ class SamplesResponse(_message.Message):
         FILE_DESCRIPTORS_FIELD_NUMBER: _builtins.int
         SOCKETS_FIELD_NUMBER: _builtins.int
         BLOCK_IO_FIELD_NUMBER: _builtins.int
+        HUGEPAGES_FIELD_NUMBER: _builtins.int
+        OPEN_FILES_LIMIT_FIELD_NUMBER: _builtins.int
         cgroup_path: _builtins.str
         cpu_user_ns: _builtins.int
         cpu_kernel_ns: _builtins.int
@@ -1944,8 +2018,12 @@ class SamplesResponse(_message.Message):
         """of these that are open"""
         sockets: _builtins.int
         """of these"""
+        open_files_limit: _builtins.int
+        """the soft one of its first process; 0: none, or no process"""
         @_builtins.property
         def block_io(self) -> _containers.RepeatedCompositeFieldContainer[Global___SamplesResponse.BlockIo]: ...
+        @_builtins.property
+        def hugepages(self) -> _containers.RepeatedCompositeFieldContainer[Global___SamplesResponse.Hugepages]: ...
         def __init__(
             self,
             *,
@@ -1966,10 +2044,39 @@ class SamplesResponse(_message.Message):
             file_descriptors: _builtins.int = ...,
             sockets: _builtins.int = ...,
             block_io: _abc.Iterable[Global___SamplesResponse.BlockIo] | None = ...,
+            hugepages: _abc.Iterable[Global___SamplesResponse.Hugepages] | None = ...,
+            open_files_limit: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["block_io", b"block_io", "cache_bytes", b"cache_bytes", "cgroup_path", b"cgroup_path", "cpu_kernel_ns", b"cpu_kernel_ns", "cpu_user_ns", b"cpu_user_ns", "file_descriptors", b"file_descriptors", "kernel_bytes", b"kernel_bytes", "limit_hits", b"limit_hits", "mapped_bytes", b"mapped_bytes", "max_usage_bytes", b"max_usage_bytes", "oom_kills", b"oom_kills", "periods", b"periods", "pids_limit", b"pids_limit", "processes", b"processes", "sockets", b"sockets", "throttled_ns", b"throttled_ns", "throttled_periods", b"throttled_periods"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["block_io", b"block_io", "cache_bytes", b"cache_bytes", "cgroup_path", b"cgroup_path", "cpu_kernel_ns", b"cpu_kernel_ns", "cpu_user_ns", b"cpu_user_ns", "file_descriptors", b"file_descriptors", "hugepages", b"hugepages", "kernel_bytes", b"kernel_bytes", "limit_hits", b"limit_hits", "mapped_bytes", b"mapped_bytes", "max_usage_bytes", b"max_usage_bytes", "oom_kills", b"oom_kills", "open_files_limit", b"open_files_limit", "periods", b"periods", "pids_limit", b"pids_limit", "processes", b"processes", "sockets", b"sockets", "throttled_ns", b"throttled_ns", "throttled_periods", b"throttled_periods"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Hugepages(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PAGE_SIZE_FIELD_NUMBER: _builtins.int
+        USAGE_BYTES_FIELD_NUMBER: _builtins.int
+        MAX_USAGE_BYTES_FIELD_NUMBER: _builtins.int
+        LIMIT_HITS_FIELD_NUMBER: _builtins.int
+        page_size: _builtins.str
+        """"2MB" """
+        usage_bytes: _builtins.int
+        max_usage_bytes: _builtins.int
+        limit_hits: _builtins.int
+        def __init__(
+            self,
+            *,
+            page_size: _builtins.str = ...,
+            usage_bytes: _builtins.int = ...,
+            max_usage_bytes: _builtins.int = ...,
+            limit_hits: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_hits", b"limit_hits", "max_usage_bytes", b"max_usage_bytes", "page_size", b"page_size", "usage_bytes", b"usage_bytes"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,11 +15,12 @@ from crid.sandboxes.model import Sandbox, State
 from crid.stats import series
 from crid.stats.usage import Usages, Wanted
 from sampan.errors import NotFoundError
-from sampan.resource.stats import ContainerSample, DeviceTraffic, SampleDetails
+from sampan.resource.stats import ContainerSample, DeviceTraffic, HugepageUse, Pressure, SampleDetails, Stall
 from tests.unit.crid.world import PRIVATE, container, pod
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 ETH0 = Counters("eth0", 1, 2, 3, 4, 5, 6, 7, 8)
+PRESSURE = Pressure(Stall(3_500_000, 1.5), Stall(2_000_000))
 LO = Counters("lo", 9, 9, 9, 9, 9, 9, 9, 9)
 
 
@@ -41,6 +42,7 @@ class Machine:
     sandboxes: list[Sandbox] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     running: dict[str, ContainerSample] = field(default_factory=dict)
+    parents: dict[str, ContainerSample] = field(default_factory=dict)
     counters: dict[str, tuple[Counters, ...]] = field(default_factory=dict)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     now_s: float = 0.0
@@ -50,16 +52,20 @@ class Machine:
         self.running[id * 64] = replace(sample, **usage)  # type: ignore[arg-type]
 
     async def samples(
-        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+        self,
+        owner: str = "",
+        containers: Sequence[str] = (),
+        *,
+        detailed: bool = False,
+        parents: Sequence[str] = (),
     ) -> tuple[ContainerSample, ...]:
         assert owner == "cri"
         self.asked.append(tuple(containers))
-        details = SampleDetails("/pods/x", block_io=(DeviceTraffic("/dev/sda", "read", 4096, 1),))
-        return tuple(
-            replace(one, details=details if detailed else None)
-            for one in self.running.values()
-            if not containers or one.id in containers
-        )
+        traffic = (DeviceTraffic("/dev/sda", "read", 4096, 1),)
+        details = SampleDetails("/pods/x", block_io=traffic, hugepages=(HugepageUse("2MB", 4, 5, 6),))
+        found = [one for one in self.running.values() if not containers or one.id in containers]
+        found += [self.parents[name] for name in parents if name in self.parents]
+        return tuple(replace(one, details=details if detailed else None) for one in found)
 
     def get(self, id: str) -> Sandbox:
         return next(each for each in self.sandboxes if each.id.startswith(id))
@@ -135,6 +141,34 @@ async def test_processor_time_of_a_container_that_has_ended_stays_its_pods(machi
     assert (await usages.pod("a")).cpu_ns == 350
 
 
+def in_cgroup(known: Sandbox, parent: str) -> Sandbox:
+    linux = replace(known.config.linux, cgroup_parent=parent)
+    return replace(known, config=replace(known.config, linux=linux))
+
+
+async def test_a_pod_with_a_cgroup_of_its_own_is_what_that_says(machine: Machine) -> None:
+    machine.sandboxes[0] = in_cgroup(machine.sandboxes[0], "/kubepods/poda")
+    pressure = Pressure(Stall(7), Stall(5))
+    own = ContainerSample("/kubepods/poda", BEGIN, cpu_usage_ns=1000, pids=9, cpu_pressure=pressure)
+    machine.parents["/kubepods/poda"] = own
+    found = await machine.usages().pod("a")
+    assert found.cpu_ns == 1000
+    assert found.own == own
+    assert found.samples == (own,)
+    assert [use.record.id[0] for use in found.containers] == ["1", "2"]
+    machine.sandboxes[1] = in_cgroup(machine.sandboxes[1], "/kubepods/poda")  # whose would it be?
+    assert (await machine.usages().pod("a")).own is None
+
+
+async def test_what_a_pod_may_take_is_known_if_all_its_containers_have_limits(machine: Machine) -> None:
+    assert (await machine.usages().pod("a")).memory_limit_bytes == 0
+    machine.uses("1", memory_limit_bytes=100)
+    assert (await machine.usages().pod("a")).memory_limit_bytes == 0
+    machine.uses("2", memory_limit_bytes=50)
+    assert (await machine.usages().pod("a")).memory_limit_bytes == 150
+    assert (await machine.usages().pod("b")).memory_limit_bytes == 0
+
+
 async def test_a_rate_is_of_two_readings_a_second_or_more_apart(machine: Machine) -> None:
     usages = machine.usages()
     assert (await usages.container("1")).nano_cores is None
@@ -165,6 +199,9 @@ async def test_only_pods_that_are_ready_are_listed_and_only_with_networks_of_the
 
 async def test_every_series_has_as_many_values_of_labels_as_it_says(machine: Machine) -> None:
     machine.records[0] = record("1", "a", linux=LinuxContainer(resources=Resources(cpu_quota=20_000, cpu_shares=512)))
+    machine.uses("1", memory_usage_bytes=10, **{f"{name}_pressure": PRESSURE for name in ("cpu", "memory", "io")})  # type: ignore[arg-type]
+    machine.sandboxes[0] = in_cgroup(machine.sandboxes[0], f"/{'a' * 64}")
+    machine.parents[f"/{'a' * 64}"] = replace(machine.running["1" * 64], id=f"/{'a' * 64}", memory_usage_bytes=33)
     (found, _) = await machine.usages().pods(Wanted(), detailed=True)
     keys = {name: labels for name, _, labels in series.descriptors()}
     assert all(meaning for _, meaning, _ in series.descriptors())
@@ -184,7 +221,12 @@ async def test_every_series_has_as_many_values_of_labels_as_it_says(machine: Mac
         "interface": "eth0",
     }  # fmt: skip
     assert (received.value, received.is_counter) == (1, True)
-    used = told["container_memory_usage_bytes"][0]
+    of_pod, used, _ = told["container_memory_usage_bytes"]
+    assert (of_pod.value, of_pod.labels[0]) == (33, "")
+    assert [each.value for each in told["container_pressure_cpu_waiting_seconds_total"]] == [3, 3]
+    assert [each.value for each in told["container_pressure_io_stalled_seconds_total"]] == [2, 2]
+    huge = told["container_hugetlb_usage_bytes"][1]
+    assert (huge.labels[-1], huge.value, huge.is_counter) == ("2MB", 4, False)
     assert dict(zip(keys[used.name], used.labels, strict=True)) == {
         "container": "c1", "id": "/pods/x", "image": "docker.io/library/web:1", "name": "1" * 64,
         "namespace": "default", "pod": "a",

@@ -6,8 +6,9 @@ import pytest
 
 from runtimed.cgroups.orphans import remove_parent
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.cgroups.usage import BlockIo, CpuUsage
+from runtimed.cgroups.usage import BlockIo, CpuUsage, pressure
 from runtimed.host.facts import CgroupLayout, CgroupTree, cgroup_trees, layout_of
+from sampan.resource.stats import HugepageUse, Pressure, Stall
 
 V1_FILES = {
     "cpuacct/cpuacct.usage": "3000\n",
@@ -91,6 +92,46 @@ def test_processes_below_count_too(tmp_path: Path) -> None:
     reader = CgroupReader(v2(tmp_path))
     write(tmp_path, {"cgroup.procs": "99\n30\n"}, "sampan/x/inner")
     assert reader.processes("/sampan/x") == (30, 31, 99)
+
+
+def test_what_waits_is_told_by_version_2_also_beside_version_1(tmp_path: Path) -> None:
+    some, full = "some avg10=1.50 avg60=0.50 avg300=0.10 total=700", "full avg10=0.00 avg60=0.00 avg300=0.00 total=5"
+    trees = hybrid(tmp_path)
+    write(tmp_path / "unified", {"cpu.pressure": f"{some}\n{full}\n", "io.pressure": f"{some}\n"}, "sampan/x")
+    usage = CgroupReader(trees).read_briefly("/sampan/x")
+    assert usage is not None
+    assert usage.cpu_pressure == Pressure(Stall(700, 1.5, 0.5, 0.1), Stall(5))
+    assert usage.io_pressure == Pressure(Stall(700, 1.5, 0.5, 0.1), Stall())  # as older kernels have it of processors
+    assert usage.memory_pressure is None
+    alone = CgroupReader(v1(tmp_path / "alone")).read_briefly("/sampan/x")
+    assert alone is not None
+    assert alone.cpu_pressure is None
+
+
+@pytest.mark.parametrize("text", ["", "some\n", "some avg10=x avg60=0 avg300=0 total=1\n", "full avg10=0 total=1\n"])
+def test_pressure_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "cpu.pressure").write_text(text)
+    assert pressure(str(tmp_path / "cpu.pressure")) is None
+
+
+def test_huge_pages_are_told_by_size(tmp_path: Path) -> None:
+    def told(*trees: CgroupTree) -> tuple[HugepageUse, ...]:
+        usage = CgroupReader(trees).read("/sampan/x")
+        assert usage is not None
+        return usage.hugepages
+
+    old = {"usage_in_bytes": "4\n", "max_usage_in_bytes": "8\n", "failcnt": "2\n", "rsvd.usage_in_bytes": "9\n"}
+    write(tmp_path, {f"hugetlb/hugetlb.2MB.{name}": text for name, text in old.items()}, "sampan/x")
+    hugetlb = CgroupTree(tmp_path / "hugetlb", 1, frozenset(("hugetlb",)))
+    assert told(*v1(tmp_path), hugetlb) == (HugepageUse("2MB", 4, 8, 2),)
+    new = {"current": "4\n", "max": "max\n", "events": "max 3\n", "rsvd.current": "9\n"}
+    write(tmp_path / "new", {f"hugetlb.{size}.{name}": text for size in ("1GB", "2MB") for name, text in new.items()},
+          "sampan/x")  # fmt: skip
+    assert told(CgroupTree(tmp_path / "new", 2, frozenset(("hugetlb",)))) == (
+        HugepageUse("1GB", 4, 0, 3),
+        HugepageUse("2MB", 4, 0, 3),
+    )
+    assert told(*v1(tmp_path)) == ()
 
 
 def test_half_a_cgroup_reads_as_zeros(tmp_path: Path) -> None:

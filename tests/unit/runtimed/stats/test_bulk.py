@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from runtimed.cgroups.naming import CgroupNames
 from runtimed.cgroups.usage import BriefUsage
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.store import ContainerStore, Intent
@@ -93,7 +94,7 @@ def cgroups() -> Cgroups:
 
 @pytest.fixture
 def samples(layers: Layers, cgroups: Cgroups) -> Samples:
-    return Samples(Known(), cgroups, LayerUsage(layers, Background()), Details())
+    return Samples(Known(), cgroups, LayerUsage(layers, Background()), Details(), CgroupNames("sampan"))
 
 
 async def ids(samples: Samples, owner: str, *wanted: str) -> list[str]:
@@ -122,6 +123,16 @@ async def test_usage_limits_and_what_was_written_are_in_it(samples: Samples) -> 
     assert (found.memory_limit_bytes, found.swap_limit_bytes) == (100, 50)
     assert (found.layer_bytes, found.layer_inodes) == (4096, 2)
     assert found.layer_read is not None
+
+
+async def test_cgroups_above_containers_are_told_under_their_names(samples: Samples, cgroups: Cgroups) -> None:
+    cgroups.gone = "/kubepods.slice/kubepods-pod2.slice"
+    parents = ["/kubepods/pod1/", "kubepods-pod2.slice", "kubepods-pod3.slice"]
+    *_, one, three = await samples.of("cri", [], detailed=True, parents=parents)
+    assert (one.id, three.id) == ("/kubepods/pod1/", "kubepods-pod3.slice")
+    assert one.details == SampleDetails("/kubepods/pod1")
+    assert three.details == SampleDetails("/kubepods.slice/kubepods-pod3.slice")
+    assert (one.pids, one.memory_limit_bytes, one.layer_read) == (9, 0, None)
 
 
 async def test_one_that_has_just_ended_is_left_out(samples: Samples, cgroups: Cgroups) -> None:

@@ -26,12 +26,15 @@ def test_descriptors_and_sockets_of_all_processes_are_counted(tmp_path: Path) ->
         directory.mkdir(parents=True)
         for number, target in enumerate(links):
             (directory / str(number)).symlink_to(target)
+    limits = ("Max processes  5  unlimited  processes", "Max open files            1024       4096       files")
+    (tmp_path / "1/limits").write_text("\n".join(limits))
     found = DetailReader(Cgroups(), str(tmp_path)).of("/a")  # the third process has just ended
     assert found is not None
     assert (found.processes, found.file_descriptors, found.sockets) == (3, 5, 3)
     assert (found.cpu_user_ns, found.cpu_kernel_ns) == (20, 10)
     assert (found.periods, found.throttled_periods, found.throttled_ns) == (3, 2, 1)
     assert (found.max_usage_bytes, found.cache_bytes, found.mapped_bytes, found.kernel_bytes) == (9, 8, 7, 6)
+    assert found.open_files_limit == 1024
     assert (found.limit_hits, found.oom_kills, found.pids_limit) == (5, 4, 100)
     assert found.block_io == (DeviceTraffic("0:999999", "read", 4096, 1),)
 
