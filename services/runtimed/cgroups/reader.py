@@ -18,6 +18,7 @@ from runtimed.cgroups.usage import (
     pressure,
     table,
     text,
+    words,
 )
 from runtimed.host.facts import CgroupTree
 from sampan.resource.stats import HugepageUse
@@ -198,8 +199,6 @@ class CgroupReader:
 
     def read_briefly(self, path: str) -> BriefUsage | None:
         """Return what is asked of many containers at once, by the fewest files; None if the cgroup is gone."""
-        if not self.exists(path):
-            return None
         if "cpuacct" in self._v1:
             usage_ns = number(f"{self._v1['cpuacct']}{path}/cpuacct.usage")
         else:
@@ -207,15 +206,17 @@ class CgroupReader:
         prefix, memory, current = "", self._v2 + path, "memory.current"
         if "memory" in self._v1:
             prefix, memory, current = "total_", self._v1["memory"] + path, "memory.usage_in_bytes"
-        stat, used = table(f"{memory}/memory.stat"), number(f"{memory}/{current}")
-        swap = stat.get("total_swap", 0) if prefix else number(f"{memory}/memory.swap.current")
+        stat, used = words(f"{memory}/memory.stat"), number(f"{memory}/{current}")
+        if not stat and not self.exists(path):
+            return None
+        swap = int(stat.get("total_swap", 0)) if prefix else number(f"{memory}/memory.swap.current")
         return BriefUsage(
             cpu_usage_ns=usage_ns,
             memory_bytes=used,
-            working_set_bytes=max(0, used - stat.get(f"{prefix}inactive_file", 0)),
-            rss_bytes=stat.get("total_rss" if prefix else "anon", 0),
-            page_faults=stat.get(f"{prefix}pgfault", 0),
-            major_page_faults=stat.get(f"{prefix}pgmajfault", 0),
+            working_set_bytes=max(0, used - int(stat.get(f"{prefix}inactive_file", 0))),
+            rss_bytes=int(stat.get("total_rss" if prefix else "anon", 0)),
+            page_faults=int(stat.get(f"{prefix}pgfault", 0)),
+            major_page_faults=int(stat.get(f"{prefix}pgmajfault", 0)),
             swap_bytes=swap,
             pids=number(f"{self._v1.get('pids', self._v2)}{path}/pids.current"),
             # Version 2 alone counts it, also where it is mounted beside version 1 and has no controllers.

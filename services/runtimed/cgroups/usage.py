@@ -44,6 +44,12 @@ def table(path: str) -> dict[str, int]:
     return rows
 
 
+def words(path: str) -> dict[str, str]:
+    """Return a file of lines ``name number`` with its numbers as text, for who wants few of many."""
+    found = text(path).split()
+    return dict(zip(found[::2], found[1::2], strict=False))
+
+
 def pressure(path: str) -> Pressure | None:
     """Return a file of ``some avg10=0.00 avg60=0.00 avg300=0.00 total=0`` and ``full …``; None if there is none."""
     stalls = {}
