@@ -25,10 +25,13 @@ class Creating(HasImages, HasLayers, HasSnapshots, HasContainers, Protocol):
     """What containers are made of, and where."""
 
 
-async def create_container(services: Creating, spec: ContainerSpec, platform: str) -> Created:
-    """See ``Engine.create_container``."""
+async def create_container(
+    services: Creating, spec: ContainerSpec, platform: str, image: ImageDetails | None = None
+) -> Created:
+    """See ``Engine.create_container``; ``image`` is what ``spec`` names, if the caller has just looked it up."""
     wanted = parse_platform(platform) if platform else None
-    image = await services.images.get(spec.image)
+    if image is None:
+        image = await services.images.get(spec.image)
     if wanted is not None:
         _check_platform(spec.image, wanted, image.platform)
     warnings = () if wanted is not None else _platform_warning(image.platform)

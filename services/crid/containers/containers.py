@@ -107,7 +107,8 @@ class Containers:
             config = await self._with_images_found(config)
             if (known := self._store.named(name)) is not None:
                 return await self._same(known, sandbox, config)
-            image = _image(config, await self._engine.images.get(config.image.image))
+            found = await self._engine.images.get(config.image.image)
+            image = _image(config, found)
             log_path = _log_path(sandbox, config)
             spec = await asyncio.to_thread(self._spec, sandbox, config, image, log_path)
             record = Record(name, sandbox_id, self._now_ns(), config, image, log_path)
@@ -116,7 +117,7 @@ class Containers:
             try:
                 await self._store.put(record)
                 with _naming_volumes():
-                    created = await self._members.make(name, lambda: create_container(self._engine, spec, ""))
+                    created = await self._members.make(name, lambda: create_container(self._engine, spec, "", found))
                 record = replace(record, id=created.id)
                 await self._store.put(record)
             except BaseException:

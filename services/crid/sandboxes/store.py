@@ -17,7 +17,10 @@ Decode = Callable[[bytes], PodConfig]
 
 
 class SandboxStore:
-    """All sandboxes. A change is on disk when it returns, and is seen then.
+    """All sandboxes. A change outlives the process when it returns, and is seen then.
+
+    Nobody waits for the disk: a power cut ends all sandboxes, and what outlives it, addresses, has records of ``cni``,
+    which are waited for.
 
     ``on_change`` is called with a sandbox as it was and the state that it has come to, None if it is gone.
     """
@@ -68,7 +71,8 @@ class SandboxStore:
             sandbox.holder,
         )
         marks = ", ".join("?" * len(row))
-        await self._store.write(lambda db: db.execute(f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})", row))  # noqa: S608
+        insert = f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})"  # noqa: S608
+        await self._store.write(lambda db: db.execute(insert, row), durable=False)
         self._known[sandbox.id] = sandbox
 
     async def change(self, sandbox: Sandbox, state: State) -> Sandbox:
@@ -76,7 +80,8 @@ class SandboxStore:
         changed = replace(sandbox, state=state)
         row = (state.value, ",".join(changed.addresses), changed.holder, changed.id)
         await self._store.write(
-            lambda db: db.execute("UPDATE sandboxes SET state = ?, addresses = ?, holder = ? WHERE id = ?", row)
+            lambda db: db.execute("UPDATE sandboxes SET state = ?, addresses = ?, holder = ? WHERE id = ?", row),
+            durable=False,
         )
         self._known[changed.id] = changed
         self.on_change(sandbox, state)
@@ -88,6 +93,6 @@ class SandboxStore:
         def delete(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM sandboxes WHERE id = ?", (id,))
 
-        await self._store.write(delete)
+        await self._store.write(delete, durable=False)
         if (known := self._known.pop(id, None)) is not None:
             self.on_change(known, None)
