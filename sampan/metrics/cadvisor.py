@@ -25,7 +25,6 @@ MEANINGS: Final[Mapping[str, str]] = {
     "container_fs_usage_bytes": "Bytes in use: of the file system, or by what the container has written.",
     "container_fs_writes_bytes_total": "Bytes written to a block device.",
     "container_fs_writes_total": "Writes to a block device.",
-    "container_hugetlb_failcnt": "How often the limit of huge pages was hit.",
     "container_hugetlb_max_usage_bytes": "The most huge pages that were in use at a time.",
     "container_hugetlb_usage_bytes": "Huge pages in use.",
     "container_last_seen": "When the container was last seen.",

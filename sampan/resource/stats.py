@@ -135,7 +135,6 @@ class HugepageUse:
     page_size: str  # "2MB"
     usage_bytes: int
     max_usage_bytes: int  # 0 where the kernel does not count it, as with cgroup version 2
-    limit_hits: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,6 @@ CONTAINERS: Final = (
     _on_disk("container_fs_usage_bytes", lambda row: row.sample.layer_bytes),
     _traffic("container_fs_writes_bytes_total", "write", "bytes"),
     _traffic("container_fs_writes_total", "write", "operations"),
-    _huge("container_hugetlb_failcnt", "limit_hits"),
     _huge("container_hugetlb_max_usage_bytes", "max_usage_bytes"),
     _huge("container_hugetlb_usage_bytes", "usage_bytes"),
     _plain("container_last_seen", lambda row: int(row.sample.read.timestamp())),

@@ -139,7 +139,6 @@ def hugepages_v1(directory: str) -> tuple[HugepageUse, ...]:
             size,
             number(f"{directory}/hugetlb.{size}.usage_in_bytes"),
             number(f"{directory}/hugetlb.{size}.max_usage_in_bytes"),
-            number(f"{directory}/hugetlb.{size}.failcnt"),
         )
         for size in _page_sizes(directory, ".usage_in_bytes")
     )
@@ -148,12 +147,7 @@ def hugepages_v1(directory: str) -> tuple[HugepageUse, ...]:
 def hugepages_v2(directory: str) -> tuple[HugepageUse, ...]:
     """Read ``hugetlb.<size>.*``, among which is no most usage."""
     return tuple(
-        HugepageUse(
-            size,
-            number(f"{directory}/hugetlb.{size}.current"),
-            0,
-            table(f"{directory}/hugetlb.{size}.events").get("max", 0),
-        )
+        HugepageUse(size, number(f"{directory}/hugetlb.{size}.current"), 0)
         for size in _page_sizes(directory, ".current")
     )
 

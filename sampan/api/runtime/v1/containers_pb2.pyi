@@ -2060,23 +2060,20 @@ class SamplesResponse(_message.Message):
         PAGE_SIZE_FIELD_NUMBER: _builtins.int
         USAGE_BYTES_FIELD_NUMBER: _builtins.int
         MAX_USAGE_BYTES_FIELD_NUMBER: _builtins.int
-        LIMIT_HITS_FIELD_NUMBER: _builtins.int
         page_size: _builtins.str
         """"2MB" """
         usage_bytes: _builtins.int
         max_usage_bytes: _builtins.int
-        limit_hits: _builtins.int
         def __init__(
             self,
             *,
             page_size: _builtins.str = ...,
             usage_bytes: _builtins.int = ...,
             max_usage_bytes: _builtins.int = ...,
-            limit_hits: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_hits", b"limit_hits", "max_usage_bytes", b"max_usage_bytes", "page_size", b"page_size", "usage_bytes", b"usage_bytes"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["max_usage_bytes", b"max_usage_bytes", "page_size", b"page_size", "usage_bytes", b"usage_bytes"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,7 +62,7 @@ class Machine:
         assert owner == "cri"
         self.asked.append(tuple(containers))
         traffic = (DeviceTraffic("/dev/sda", "read", 4096, 1),)
-        details = SampleDetails("/pods/x", block_io=traffic, hugepages=(HugepageUse("2MB", 4, 5, 6),))
+        details = SampleDetails("/pods/x", block_io=traffic, hugepages=(HugepageUse("2MB", 4, 5),))
         found = [one for one in self.running.values() if not containers or one.id in containers]
         found += [self.parents[name] for name in parents if name in self.parents]
         return tuple(replace(one, details=details if detailed else None) for one in found)

@@ -120,16 +120,16 @@ def test_huge_pages_are_told_by_size(tmp_path: Path) -> None:
         assert usage is not None
         return usage.hugepages
 
-    old = {"usage_in_bytes": "4\n", "max_usage_in_bytes": "8\n", "failcnt": "2\n", "rsvd.usage_in_bytes": "9\n"}
+    old = {"usage_in_bytes": "4\n", "max_usage_in_bytes": "8\n", "rsvd.usage_in_bytes": "9\n"}
     write(tmp_path, {f"hugetlb/hugetlb.2MB.{name}": text for name, text in old.items()}, "sampan/x")
     hugetlb = CgroupTree(tmp_path / "hugetlb", 1, frozenset(("hugetlb",)))
-    assert told(*v1(tmp_path), hugetlb) == (HugepageUse("2MB", 4, 8, 2),)
-    new = {"current": "4\n", "max": "max\n", "events": "max 3\n", "rsvd.current": "9\n"}
+    assert told(*v1(tmp_path), hugetlb) == (HugepageUse("2MB", 4, 8),)
+    new = {"current": "4\n", "max": "max\n", "rsvd.current": "9\n"}
     write(tmp_path / "new", {f"hugetlb.{size}.{name}": text for size in ("1GB", "2MB") for name, text in new.items()},
           "sampan/x")  # fmt: skip
     assert told(CgroupTree(tmp_path / "new", 2, frozenset(("hugetlb",)))) == (
-        HugepageUse("1GB", 4, 0, 3),
-        HugepageUse("2MB", 4, 0, 3),
+        HugepageUse("1GB", 4, 0),
+        HugepageUse("2MB", 4, 0),
     )
     assert told(*v1(tmp_path)) == ()
 
