@@ -131,6 +131,6 @@ class FakeOciRuntime:
         self._steps.step("thaw")
         self._host.thaw(id)
 
-    async def update(self, id: str, bundle: Path, resources: Mapping[str, object]) -> None:
+    async def update(self, id: str, bundle: Path, resources: Mapping[str, object], scope: str = "") -> None:
         self._steps.step("set limits")
         self._host.limits[id] = resources

@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
+from runtimed.cgroups.naming import is_scope
 from runtimed.containers.defaults import ContainerDefaults
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
@@ -320,7 +321,9 @@ class Containers:
             if resources is not None and entry.status in UP:
                 bundle = self._paths.container(entry.id).bundle
                 runtime = self._runner.runtime(entry.container)
-                await runtime.update(entry.id, bundle, self._limits(spec.resources))
+                path = entry.container.cgroup_path
+                scope = path if is_scope(path) else ""
+                await runtime.update(entry.id, bundle, self._limits(spec.resources), scope)
             limits, policy = spec.resources, spec.restart_policy
             await self._memory.change(
                 entry, lambda now: replace(now, spec=replace(now.spec, resources=limits, restart_policy=policy))

@@ -1,10 +1,11 @@
 """Bundles for OCI runtimes (runtime-spec 1.1): the ``config.json`` that Docker's engine would write."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from runtimed.cgroups.naming import CgroupNames, is_scope, oci_path
+from runtimed.cgroups.units import annotations
 from runtimed.containers.check import check_spec
 from runtimed.containers.hostname import hostname_of
 from runtimed.host.facts import HostFacts
@@ -77,13 +78,14 @@ class OciBundles:
                 init=init,
                 linked=joins.variables,
             )
+        linux = self._linux(container, options, joins, mounts.root_propagation)
         config: dict[str, object] = {
             "ociVersion": _OCI_VERSION,
             "root": {"path": str(root), "readonly": spec.security.read_only_root},
             "process": process,
             "mounts": [mount.oci() for mount in mounts.mounts],
-            "annotations": {**spec.annotations, **self._own_annotations(container)},
-            "linux": self._linux(container, options, joins, mounts.root_propagation),
+            "annotations": {**spec.annotations, **self._own_annotations(container, linux)},
+            "linux": linux,
         }
         if not spec.namespaces.uts:
             config["hostname"] = hostname_of(container, self._host.hostname)
@@ -91,10 +93,13 @@ class OciBundles:
             inject(config, spec.resources.device_requests, read_devices(self._cdi_spec_dirs))
         return config
 
-    def _own_annotations(self, container: Container) -> dict[str, str]:
+    def _own_annotations(self, container: Container, linux: Mapping[str, object]) -> dict[str, str]:
         path = container.cgroup_path or self.cgroup_path(container.id, container.spec)
+        if not is_scope(path):
+            return {}
         # crun would put the processes and all limits into a group below the scope, where neither we nor systemd look.
-        return {"run.oci.systemd.subgroup": ""} if is_scope(path) else {}
+        own = {"run.oci.systemd.subgroup": ""}
+        return own | annotations(cast("Mapping[str, object]", linux["resources"]))
 
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
         """Return the OCI ``process`` object for an exec; see ``protocol.Bundles``."""

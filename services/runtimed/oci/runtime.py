@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from runtimed.cgroups.units import change_command
 from runtimed.conmon.conmon import RuntimeCommand, runtime_environ
 from runtimed.conmon.process import Completed, run
 from runtimed.conmon.running import last_error
@@ -62,11 +63,23 @@ class OciRuntime:
         except (ValueError, KeyError, TypeError):
             return ""
 
-    async def update(self, id: str, bundle: Path, resources: Mapping[str, object]) -> None:
-        """Change its limits to ``resources``, OCI's ``linux.resources``. Raises ConflictError."""
+    async def update(self, id: str, bundle: Path, resources: Mapping[str, object], scope: str = "") -> None:
+        """Change its limits to ``resources``, OCI's ``linux.resources``; tell systemd of those of a ``scope`` of its own.
+
+        Raises:
+            ConflictError: the runtime or systemd refuses.
+        """
         document = bundle / "resources.json"
         document.write_text(json.dumps(resources))
         await self._must(bundle, "update", "--resources", str(document), id)
+        if scope and (command := change_command(scope, resources)):
+            try:
+                done = await run(command, self._environ, _TIMEOUT_S)
+            except OSError as error:
+                raise ConflictError(f"systemd is not told of the limits: {command[0]}: {error.strerror}") from error
+            if done.code:
+                said = done.stderr.decode(errors="replace").strip()
+                raise ConflictError(f"systemd does not take the limits of {scope}: {said}")
 
     async def _must(self, bundle: Path, *arguments: str) -> None:
         done = await self._again_if_killed(bundle, *arguments)

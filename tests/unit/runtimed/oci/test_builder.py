@@ -53,6 +53,9 @@ def test_a_scope_of_systemd_s_is_named_by_its_parts_and_holds_the_processes_itse
     assert made["linux"]["cgroupsPath"] == f"a-b.slice:sampan:{'c' * 64}"  # type: ignore[index]
     assert made["annotations"] == {"run.oci.systemd.subgroup": ""}
     assert config(tmp_path, container())["annotations"] == {}
+    limited = dataclasses.replace(asked, spec=ContainerSpec(process=RUN, resources=Resources(pids_limit=50)))
+    told = bundles.config(limited, tmp_path, files=tmp_path, init_path=None)["annotations"]
+    assert told == {"run.oci.systemd.subgroup": "", "org.systemd.property.TasksMax": "uint64 50"}
 
 
 def test_swap_is_twice_the_memory_unless_chosen(tmp_path: Path) -> None:

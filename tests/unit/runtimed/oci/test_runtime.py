@@ -42,3 +42,33 @@ async def test_a_call_that_is_killed_time_and_again_fails_and_says_how(tmp_path:
     runtime, _ = killed(tmp_path, 9)
     with pytest.raises(ConflictError, match="script cannot pause the container: exit code -9"):
         await runtime.pause("c1", tmp_path)
+
+
+BUSCTL = """#!/bin/sh
+echo "$*" >> {calls}
+echo "Unit is masked." >&2
+exit {code}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+async def test_changed_limits_of_a_scope_are_told_to_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    (tmp_path / "busctl").write_text(BUSCTL.format(calls=tmp_path / "told", code=code))
+    (tmp_path / "busctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    runtime, _ = killed(tmp_path, 0)
+    change = runtime.update("c1", tmp_path, {"pids": {"limit": 5}}, "/system.slice/sampan-c1.scope")
+    if code:
+        with pytest.raises(
+            ConflictError, match=r"systemd does not take the limits of /system.slice/.*: Unit is masked"
+        ):
+            await change
+    else:
+        await change
+    assert (tmp_path / "told").read_text().endswith("SetUnitProperties sba(sv) sampan-c1.scope true 1 TasksMax t 5\n")
+    (tmp_path / "told").unlink()
+    await runtime.update("c1", tmp_path, {"pids": {"limit": 5}})
+    await runtime.update("c1", tmp_path, {"cpu": {"shares": 5}}, "/system.slice/sampan-c1.scope")
+    assert not (tmp_path / "told").exists()
