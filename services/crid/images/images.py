@@ -9,20 +9,23 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from crid.images.model import Auth, FilesystemUse, ImageDescription, PodImage
 from sampan.disk import IMAGE, Disk
 from sampan.engine import remove, transfer
 from sampan.engine.df import Sizes, sizes
 from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, RemoteError
 from sampan.json_types import JsonObject
 from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
+
+# Kubernetes' cri-api, pkg/errors: an answer that begins with it is shown as the reason that a pod waits for.
+_REGISTRY: Final = "RegistryUnavailable"
 
 
 class Engine(HasImages, HasLayers, HasContainers, HasEvents, Protocol):
@@ -75,16 +78,19 @@ class PodImages:
             InvalidArgumentError: a bad name, or credentials that make no sense.
             NotFoundError: the registry does not have it.
             UnauthenticatedError, PermissionDeniedError: the registry refuses the credentials.
-            UnavailableError, RemoteError: the registry does not answer, or answers nonsense.
+            RemoteError: the registry does not answer, or answers nonsense; kubelet's word for that comes first.
             ResourceExhaustedError: the disk is full.
         """
         reference = parse_reference(_said(name)).with_default_tag()
         credentials = auth.credentials(reference)
         if credentials is None and auth.server_address:
             log.info("credentials are another registry's", image=str(reference), registry=auth.server_address)
-        async with aclosing(transfer.pull(self._engine, str(reference), "", credentials)) as steps:
-            async for _ in steps:
-                pass
+        try:
+            async with aclosing(transfer.pull(self._engine, str(reference), "", credentials)) as steps:
+                async for _ in steps:
+                    pass
+        except RemoteError as error:
+            raise RemoteError(f"{_REGISTRY}: {error}") from error
         return str((await self._engine.images.get(str(reference))).id)
 
     async def remove(self, name: str) -> None:

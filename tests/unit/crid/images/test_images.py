@@ -18,7 +18,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.client.services import Services
 from sampan.disk import IMAGE, LEASE, Holder, StoredObject
 from sampan.engine.create import create_container
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, UnauthenticatedError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, RemoteError, UnauthenticatedError
 from sampan.layout import Layout
 from sampan.oci.digest import Digest
 from sampan.resource.container_spec import ContainerSpec, Process
@@ -119,6 +119,9 @@ async def test_what_a_registry_says_is_passed_on(parts: Parts) -> None:
         await parts.images.pull("gone:1", Auth())
     parts.fake.images.refuse = UnauthenticatedError("unauthorized")
     with pytest.raises(UnauthenticatedError):
+        await parts.images.pull("web:1", Auth())
+    parts.fake.images.refuse = RemoteError("no such host")
+    with pytest.raises(RemoteError, match=r"^RegistryUnavailable: no such host"):
         await parts.images.pull("web:1", Auth())
     with pytest.raises(InvalidArgumentError, match="invalid reference format"):
         await parts.images.pull("Not A Name", Auth())
