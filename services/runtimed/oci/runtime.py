@@ -64,7 +64,7 @@ class OciRuntime:
             return ""
 
     async def update(self, id: str, bundle: Path, resources: Mapping[str, object], scope: str = "") -> None:
-        """Change its limits to ``resources``, OCI's ``linux.resources``; tell systemd of those of a ``scope`` of its own.
+        """Change its limits to ``resources``, OCI's ``linux.resources``; of a ``scope``, have systemd know them, too.
 
         Raises:
             ConflictError: the runtime or systemd refuses.
