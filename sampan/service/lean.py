@@ -3,9 +3,11 @@
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -19,11 +21,18 @@ _SELDOM_USED: Final = (
 )
 
 
+# Imports its client, 3 MB and two TLS contexts, for whoever wants to serve. Its modules know each other by their names,
+# and of the package itself only what version it is.
+_PACKAGE: Final = "aiohttp"
+_VERSION: Final = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
+
+
 @contextlib.contextmanager
 def lean_imports() -> Iterator[None]:
     """Import a service inside of this: what is seldom used is loaded when it is first used, and no certificates."""
     for name in _SELDOM_USED:
         _defer(name)
+    _defer_package(_PACKAGE)
     with without_certificates():
         yield
 
@@ -32,8 +41,8 @@ def lean_imports() -> Iterator[None]:
 def without_certificates() -> Iterator[None]:
     """Let OpenSSL find no certificates meanwhile.
 
-    aiohttp makes two TLS contexts when it is imported and reads all of the system's certificates into both: 2 MB and
-    120 ms for defaults that a server never needs; our client of registries has contexts of its own.
+    aiohttp's client makes two TLS contexts when it is imported and reads all of the system's certificates into both:
+    2 MB and 120 ms for defaults that a server never needs; our client of registries has contexts of its own.
     """
     before = os.environ.get("SSL_CERT_FILE")
     os.environ["SSL_CERT_FILE"] = os.devnull
@@ -77,3 +86,33 @@ def _defer(name: str) -> None:
     if spec.submodule_search_locations is not None:
         module.__path__ = spec.submodule_search_locations
     sys.modules[name] = module
+
+
+class _DeferredPackage(ModuleType):
+    """A package whose modules can be imported without what it imports, until somebody wants something of that."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # asked by the import system
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        # ``from package import module`` asks here first.
+        if find_spec(f"{self.__name__}.{name}") is not None:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        self.__class__ = ModuleType  # type: ignore[assignment]  # from here on it is like any other
+        assert self.__spec__ is not None
+        assert self.__spec__.loader is not None
+        with without_certificates():
+            self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
+
+
+def _defer_package(name: str) -> None:
+    spec = find_spec(name) if name not in sys.modules else None
+    if spec is None or spec.origin is None:
+        return
+    version = _VERSION.search(Path(spec.origin).read_text())
+    if version is None:  # it is written in another way now: then it is loaded as it is
+        return
+    package = module_from_spec(spec)
+    vars(package)["__version__"] = version[1]
+    package.__class__ = _DeferredPackage
+    sys.modules[name] = package

@@ -6,7 +6,8 @@ import stat
 from contextlib import aclosing
 from typing import Any, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, break_off, streamed

@@ -1,6 +1,5 @@
 """How far a socket's clients may go, as the configuration says it."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -72,6 +71,8 @@ def make_scope(
     paths, patterns = tuple(binds), tuple(operations)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in NAMES):
+            import difflib  # only for those who have made a mistake
+
             near = difflib.get_close_matches(pattern, NAMES, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
             raise InvalidArgumentError(f"operations: {pattern!r} is no operation: {hint}")

@@ -7,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import ClientError, web
+from aiohttp import web
+from aiohttp.client_exceptions import ClientError
 from aiohttp.web_protocol import RequestHandler
 
 from registryd.http.call import HEADERS, PIECE_BYTES, STATUS, Call, Parts, error_answer

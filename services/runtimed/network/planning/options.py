@@ -1,6 +1,5 @@
 """The options of drivers: which there are, and what they may say. What has no effect is refused by name. No I/O."""
 
-import difflib
 import re
 from collections.abc import Collection
 from dataclasses import replace
@@ -152,6 +151,8 @@ def _any_driver() -> Collection[str]:
 def _check_known(options: Collection[str], known: Collection[str], whose: str) -> None:
     for option in options:
         if option not in known:
+            import difflib  # only for those who have made a mistake
+
             near = next(iter(difflib.get_close_matches(option, known, 1, 0.7)), "")
             hint = f", did you mean {near}?" if near else ""
             raise InvalidArgumentError(f"invalid driver option {option!r}: {whose} has no such option{hint}")

@@ -39,6 +39,34 @@ except AttributeError as error:
     assert "no_such_thing" in str(error)
 """
 
+PACKAGE = """
+import sys
+from sampan.service.lean import lean_imports
+
+with lean_imports():
+    import aiohttp
+    from aiohttp import web
+    from aiohttp.http import HttpVersion11
+
+heavy = {"aiohttp.client", "aiohttp.connector", "aiohttp.tracing"}
+assert not heavy & set(sys.modules)
+assert web.Response(text="x").status == 200 and aiohttp.web is web
+
+from aiohttp import ClientSession
+assert heavy <= set(sys.modules)
+assert aiohttp.ClientSession is ClientSession and aiohttp.web is web and aiohttp.HttpVersion11 is HttpVersion11
+assert sys.modules["aiohttp"] is aiohttp and aiohttp.http.SERVER_SOFTWARE.endswith(f"aiohttp/{aiohttp.__version__}")
+try:
+    aiohttp.no_such_thing
+except AttributeError as error:
+    assert "no_such_thing" in str(error)
+"""
+
+
+def test_a_package_is_loaded_when_more_than_its_modules_is_wanted() -> None:
+    result = subprocess.run([sys.executable, "-c", PACKAGE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
 
 def test_what_is_seldom_used_is_loaded_when_it_is_used() -> None:
     result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
