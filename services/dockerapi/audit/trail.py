@@ -36,6 +36,11 @@ _PARAMETERS: Final = frozenset(
     )
 )  # fmt: skip
 
+# Where a query names what an operation is about whose path does not.
+_NAMED_BY: Final = {
+    "image.pull": "fromImage", "image.save-all": "names", "image.commit": "container", "build.run": "t",
+}  # fmt: skip
+
 _MADE: Final = ("Id", "ID", "Name")  # what an answer calls what was made
 
 
@@ -163,6 +168,8 @@ def _record(asked: Asked) -> dict[str, object]:
     record |= {"method": request.method, "path": redacted_text(request.path)}
     if call is not None and operation is not None and operation.field:
         record["object"] = call.args.get(operation.field, "")
+    elif operation is not None and (names := request.query.getall(_NAMED_BY.get(operation.name, ""), [])):
+        record["object"] = redacted_text(", ".join(names))
     parameters = {key: redacted_text(value) for key, value in request.query.items() if key in _PARAMETERS and value}
     if parameters:
         record["parameters"] = parameters

@@ -137,7 +137,7 @@ class Gate:
             from dockerapi.wire import messages
 
             asked = messages.request_of(call.path, heard.request.message)
-            name = messages.object_of(asked) or messages.object_of(messages.answer_of(call.path, heard.answer.message))
+            name = messages.name_of(call.path, asked, messages.answer_of(call.path, heard.answer.message))
             record |= {key: value for key, value in (("object", name), ("request", asked)) if value}
         record["outcome"] = outcome
         if code is not None:

@@ -90,6 +90,12 @@ def _clear_content(message: Message) -> None:
                 _clear_content(each)
 
 
+def name_of(path: str, request: JsonObject, answer: JsonObject) -> str:
+    """Return the name of what a call is about: of what is made the answer says it, of all else the request does."""
+    documents = (answer, request) if path.endswith("/Create") else (request, answer)
+    return next(filter(None, map(object_of, documents)), "")
+
+
 def object_of(document: JsonObject) -> str:
     """Return the name of what a request or an answer is about; empty: it names nothing."""
     for within in (document, *(document.get(name) for name in _WITHIN)):

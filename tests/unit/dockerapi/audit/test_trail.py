@@ -69,6 +69,21 @@ async def test_who_did_what_on_which_object_and_what_came_of_it() -> None:
     assert (unknown["operation"], unknown["status"]) == ("unknown", 404)
 
 
+async def test_object_that_is_named_in_the_query_is_on_record_as_one() -> None:
+    sink = Lines()
+    async with audited(sink) as api:
+        await api.post("/images/create?fromImage=busybox&tag=1")
+        await api.get("/images/get?names=one&names=two")
+        await api.post("/build?t=app&t=https://me:hunter2@there/app")
+        await api.post("/commit?container=nobody", json={})
+    assert {(line["operation"], line["object"]) for line in sink.lines} == {
+        ("image.pull", "busybox"),
+        ("image.save-all", "one, two"),
+        ("build.run", "app, https://me:***@there/app"),
+        ("image.commit", "nobody"),
+    }
+
+
 async def test_what_only_looks_is_on_record_when_that_is_asked_for() -> None:
     sink = Lines()
     async with audited(sink, everything=True) as api:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dockerapi.wire.messages import answer_of, converses, object_of, request_of
+from dockerapi.wire.messages import answer_of, converses, name_of, object_of, request_of
 from sampan.api.buildkit.control.v1 import control_pb2
 from sampan.api.buildkit.gateway.v1 import gateway_pb2
 from sampan.api.image.v1 import images_pb2
@@ -65,3 +65,10 @@ def test_rubbish_says_nothing() -> None:
 def test_conversations_are_those_with_streams_both_ways() -> None:
     assert converses(f"{CONTAINERS}/Attach")
     assert not converses(f"{CONTAINERS}/Logs")
+
+
+def test_what_is_made_goes_by_the_name_that_the_answer_gives_it() -> None:
+    asked = {"spec": {"name": "web", "image": "busybox"}}
+    assert name_of(f"{CONTAINERS}/Create", asked, {"container": "abc"}) == "abc"
+    assert name_of(f"{CONTAINERS}/Create", asked, {}) == "busybox"  # refused: nothing was made
+    assert name_of(f"{CONTAINERS}/Start", {"container": "web"}, {"container": "abc"}) == "web"
