@@ -29,11 +29,16 @@ _VERSION: Final = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 @contextlib.contextmanager
 def lean_imports() -> Iterator[None]:
-    """Import a service inside of this: what is seldom used is loaded when it is first used, and no certificates."""
+    """Import a service inside of this: what is seldom used is loaded when it is first used, and no certificates.
+
+    Dataclasses are defined in the lean way, see there.
+    """
     for name in _SELDOM_USED:
         _defer(name)
     _defer_package(_PACKAGE)
-    with without_certificates():
+    from sampan.service.lean_dataclasses import lean_dataclasses  # loads what was just deferred, but for that
+
+    with without_certificates(), lean_dataclasses():
         yield
 
 

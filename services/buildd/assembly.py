@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from buildd.cache.collector import Bounds, BuildCache
+from buildd.cache.bounds import Bounds
+from buildd.cache.collector import BuildCache
 from buildd.cache.keeper import LeaseKeeper
 from buildd.cache.model import Shelf
 from buildd.cache.mounts import CacheMounts

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from buildd.cache.collector import Bounds, PruneRule
+from buildd.cache.bounds import Bounds, PruneRule
 from sampan.service.config import ProxyConfig, option, tables
 
 

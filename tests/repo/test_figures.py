@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from buildd.build import frontends, updates
-from buildd.cache.collector import Bounds, policy
+from buildd.cache.bounds import Bounds
+from buildd.cache.collector import policy
 from buildd.history import history
 from buildd.sources import held
 from dockerapi.http import decode

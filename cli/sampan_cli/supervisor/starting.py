@@ -23,18 +23,7 @@ from sampan.service.lean import lean_imports
 from sampan.services import WHEN_ASKED
 from sampan.sys.command_line import show_command_line
 from sampan_cli.supervisor.child import Child
-
-# What every service runs with. The supervisor is started with it, too: a service that is forked takes it from there.
-ENVIRONMENT: Final = {
-    # glibc gives every thread an arena of its own and never returns it; two are enough and save tens of megabytes.
-    "MALLOC_ARENA_MAX": "2",
-    # gRPC's fork handlers cost every fork, and a service starts programs, it never forks itself.
-    "GRPC_ENABLE_FORK_SUPPORT": "0",
-    "PYTHONUNBUFFERED": "1",
-    # Neither root's own packages nor the directory in which someone typed `sampan up` are part of the engine.
-    "PYTHONNOUSERSITE": "1",
-    "PYTHONSAFEPATH": "1",
-}
+from sampan_cli.supervisor.environment import ENVIRONMENT
 
 # What most services import, and all that these import. None makes an object of gRPC's, which would not outlive a fork.
 _COMMON: Final = ("sampan.service.harness", "sampan.store.database", "sampan.resource.protocols", "sampan.client.calls")

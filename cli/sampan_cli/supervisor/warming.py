@@ -17,7 +17,8 @@ from sampan.sys.closed import share
 from sampan.sys.command_line import forget_environment, show_command_line
 from sampan.sys.processes import die_with_parent
 from sampan_cli.supervisor.child import Child
-from sampan_cli.supervisor.starting import ENVIRONMENT, CommonCode
+from sampan_cli.supervisor.environment import ENVIRONMENT
+from sampan_cli.supervisor.starting import CommonCode
 from sampan_cli.warm.request import SOCKET, is_obeyed_at_start
 
 _BACKLOG: Final = 128

@@ -9,7 +9,8 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from buildd.build.protocol import GatewayRequest, LocatedError
-from buildd.cache.collector import Bounds, BuildCache
+from buildd.cache.bounds import Bounds
+from buildd.cache.collector import BuildCache
 from buildd.cache.model import Record, RecordType
 from buildd.llb.ops import SourceOp
 from buildd.metrics import BuildMetrics

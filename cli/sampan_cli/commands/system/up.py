@@ -16,7 +16,7 @@ from sampan.service.config import CONFIG_DIRECTORY, check_files
 from sampan.sys.closed import RUN_ROOT, make_closed
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
-from sampan_cli.supervisor.starting import ENVIRONMENT
+from sampan_cli.supervisor.environment import ENVIRONMENT
 
 _LOG_BYTES = 4096
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildd.cache.collector import Bounds, BuildCache, PruneRule, policy
+from buildd.cache.bounds import Bounds, PruneRule
+from buildd.cache.collector import BuildCache, policy
 from buildd.cache.model import Record, RecordType
 from buildd.cache.prune import DiskSpace, choose, record_filter
 from sampan.build.filters import prune_options
