@@ -1,5 +1,6 @@
 """Names and what happens to an image with its last one."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,24 +67,29 @@ async def remove(
 
 async def finish(services: Removing, removed: RemovedImages) -> Removal:
     """Take down what only the removed images stood on, and tell of all of it."""
-    stacks = [change.chain_ids for change in removed.changes if change.chain_ids]
-    unstacked = Unstacked()
-    if stacks:
-        with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
-            unstacked = await services.layers.unstack(stacks)
+    events = [
+        ("untag", change.image, change.untagged) if change.untagged else ("delete", change.image, change.image)
+        for change in removed.changes
+    ]
+    # What happened to the images has happened, whatever becomes of their layers.
+    unstacked, _ = await asyncio.gather(_take_down(services, removed), publish.images(services.events, events))
     gone = set(unstacked.chain_ids)
     steps: list[Step] = []
-    events: list[tuple[str, str, str]] = []
     for change in removed.changes:
         if change.untagged:
             steps.append(Step(change.untagged, untagged=True))
-            events.append(("untag", change.image, change.untagged))
             continue
         steps.append(Step(change.image))
         steps += [Step(chain_id) for chain_id in reversed(change.chain_ids) if chain_id in gone]
-        events.append(("delete", change.image, change.image))
-    await publish.images(services.events, events)
     return Removal(tuple(steps), removed.reclaimed_bytes + unstacked.reclaimed_bytes)
+
+
+async def _take_down(services: Removing, removed: RemovedImages) -> Unstacked:
+    stacks = [change.chain_ids for change in removed.changes if change.chain_ids]
+    if stacks:
+        with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
+            return await services.layers.unstack(stacks)
+    return Unstacked()
 
 
 def image_uses(containers: Iterable[Container]) -> tuple[ImageUse, ...]:

@@ -1,5 +1,6 @@
 """Disk use: /system/df."""
 
+import asyncio
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
@@ -31,13 +32,13 @@ async def usage(call: Call) -> web.StreamResponse:
     for kind in wanted:
         if kind not in _TYPES:
             raise InvalidArgumentError(f"unknown object type: {kind}")
-    used = await call.system.disk_use(
-        images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted
+    used, cache = await asyncio.gather(  # the builder may have to be started first
+        call.system.disk_use(images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted),
+        _cache_use(call, asked="build-cache" in wanted),
     )
     verbose = call.version >= (1, 52) and call.flag("verbose")
     parts: list[Part] = []
     headers: dict[str, str] = {}
-    cache = await call.system.cache_use() if "build-cache" in wanted else None
     if cache is not None and cache.missing:  # the answer has no place for it, and the rest is still worth having
         headers["Warning"] = f'299 - "{cache.missing}"'
     if call.version >= (1, 52):
@@ -47,6 +48,10 @@ async def usage(call: Call) -> web.StreamResponse:
     if not verbose:
         parts += _legacy(call, used, cache, wanted)
     return await reply_object(call.request, *parts, headers=headers)
+
+
+async def _cache_use(call: Call, *, asked: bool) -> CacheUse | None:
+    return await call.system.cache_use() if asked else None
 
 
 async def _items(call: Call, kind: str, used: DiskUse, cache: CacheUse | None) -> Sequence[object]:

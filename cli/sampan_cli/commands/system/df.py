@@ -1,5 +1,6 @@
 """``sampan system df``: disk use."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -69,7 +70,7 @@ async def show_usage(engine: "DiskBackend", options: DfOptions, now_s: float) ->
     if options.explain:
         disk_tables.print_explanation(await engine.explain_disk(), options.template, click.echo)
         return
-    used, cache = await engine.disk_use(), await engine.cache_use()
+    used, cache = await asyncio.gather(engine.disk_use(), engine.cache_use())
     if cache.missing:
         click.echo(f"WARNING: {cache.missing}", err=True)
     if options.verbose:
