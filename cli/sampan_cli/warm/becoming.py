@@ -112,5 +112,6 @@ def take_environment(environment: Sequence[bytes]) -> None:
 
 def close_all_but(kept: int) -> None:
     """Close every descriptor but ``kept``, whatever object may think that it has one."""
-    os.closerange(0, kept)
+    if kept:  # an empty range that begins at 0 is, to Python, all of them
+        os.closerange(0, kept)
     os.closerange(kept + 1, _HIGHEST_DESCRIPTOR)

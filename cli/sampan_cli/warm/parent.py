@@ -1,4 +1,4 @@
-"""The warm parent: has imported what commands need, and forks a process for each client that comes.
+"""The warm parent: has imported what commands need, and forks a process for each client that comes, or before it comes.
 
 It is itself forked from the supervisor when somebody comes, and ends when nobody has come for a while, so that an
 engine at rest does not pay for it. It makes no object of gRPC's: a fork would not survive one.
@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan_cli.warm.request import KILLED
-from sampan_cli.warm.worker import Warm, work
+from sampan_cli.warm.worker import Warm, work, work_when_told
 
 IDLE_S: Final = 60.0
 
 # More at a time are served by their own processes, as are those that find no engine.
 MAX_WORKERS: Final = 256
+
+# Until a process is forked ahead of need while others still work: not in the midst of many that begin at once.
+_QUIET_S: Final = 0.1
 
 # What most commands import, beyond what the supervisor has imported.
 MODULES: Final = (
@@ -88,8 +91,17 @@ class _Worker:
     connection: socket.socket
 
 
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """A process that was forked ahead of need, and waits for a connection."""
+
+    pid: int
+    pidfd: int
+    line: socket.socket  # its end is the spare's
+
+
 class WarmParent:
-    """Forks workers. Single-threaded: a fork takes along no lock that somebody holds."""
+    """Forks workers, one of them ahead of need. Single-threaded: a fork takes along no lock that somebody holds."""
 
     def __init__(self, listener: socket.socket, warm: Warm, idle_s: float = IDLE_S) -> None:
         self._listener = listener
@@ -98,23 +110,30 @@ class WarmParent:
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self._workers: dict[int, _Worker] = {}  # by pidfd
+        self._spare: _Spare | None = None
 
     def serve(self) -> None:
         """Return when nobody has come for some time and nothing runs any more."""
         last_s = time.monotonic()
         while True:
-            ready = [fd for fd, _ in self._poll.poll(self._idle_s * 1000)]
+            ready = [fd for fd, _ in self._poll.poll(1000 * (self._idle_s if self._spare else _QUIET_S))]
             now_s = time.monotonic()
             for fd in ready:
                 if fd in self._workers:
                     self._bury(self._workers[fd])
+                elif self._spare is not None and fd == self._spare.pidfd:
+                    self._drop_spare(self._spare)
                 elif self._take():
                     last_s = now_s
             if not self._workers and now_s - last_s >= self._idle_s:
+                if self._spare is not None:
+                    self._drop_spare(self._spare)
                 return
+            if self._spare is None and not (ready and self._workers):
+                self._fork_spare()
 
     def _take(self) -> bool:
-        """Fork a worker for who has connected, if there is somebody."""
+        """Have a worker serve who has connected, if there is somebody."""
         try:
             connection, _ = self._listener.accept()
         except OSError:  # gone again, or no descriptor is left
@@ -122,17 +141,58 @@ class WarmParent:
         if len(self._workers) >= MAX_WORKERS:
             connection.close()
             return True
-        try:
-            pid = os.fork()
-        except OSError:  # the client does without
+        worker = self._give_to_spare(connection) or self._fork(connection)
+        if worker is None:  # the client does without
             connection.close()
             return True
+        self._workers[worker.pidfd] = worker
+        return True
+
+    def _fork(self, connection: socket.socket) -> _Worker | None:
+        try:
+            pid = os.fork()
+        except OSError:
+            return None
         if pid == 0:
             work(connection, self._warm)
         worker = _Worker(pid, os.pidfd_open(pid), connection)
-        self._workers[worker.pidfd] = worker
         self._poll.register(worker.pidfd, select.POLLIN)
-        return True
+        return worker
+
+    def _give_to_spare(self, connection: socket.socket) -> _Worker | None:
+        """Have the spare be the worker; None if there is none that lives."""
+        spare = self._spare
+        if spare is None:
+            return None
+        try:
+            socket.send_fds(spare.line, [b"\0"], [connection.fileno()])
+        except OSError:
+            self._drop_spare(spare)
+            return None
+        spare.line.close()
+        self._spare = None
+        return _Worker(spare.pid, spare.pidfd, connection)
+
+    def _fork_spare(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                return
+            if pid == 0:
+                work_when_told(theirs, self._warm)
+        self._spare = _Spare(pid, os.pidfd_open(pid), ours)
+        self._poll.register(self._spare.pidfd, select.POLLIN)
+
+    def _drop_spare(self, spare: _Spare) -> None:
+        """Have the spare end, or note that it has."""
+        self._poll.unregister(spare.pidfd)
+        spare.line.close()
+        os.waitpid(spare.pid, 0)
+        os.close(spare.pidfd)
+        self._spare = None
 
     def _bury(self, ended: _Worker) -> None:
         """Tell the client of a worker that was killed. One that has ended by itself has told already."""

@@ -15,10 +15,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sampan.handing import passing
 from sampan.sys.command_line import show_command_line
 from sampan.sys.processes import set_name, stand_for
 from sampan_cli.warm import becoming
@@ -59,15 +61,29 @@ class _DeclinedError(Exception):
     """The command is not to be run here."""
 
 
+def work_when_told(line: socket.socket, warm: Warm) -> NoReturn:
+    """Wait for the one client that comes on ``line``, in a process that was forked before; end with the line."""
+    try:
+        becoming.close_all_but(line.fileno())
+        with suppress(OSError):  # it is called like what it was forked from, then
+            show_command_line([sys.executable, "-m", "sampan_cli.warm.worker"])
+        _, descriptors = passing.receive(line, 1, 1)
+        if descriptors:
+            work(socket.socket(fileno=descriptors[0]), warm)
+    finally:
+        os._exit(0)
+
+
 def work(connection: socket.socket, warm: Warm) -> NoReturn:
     """Serve one client, in a process that was forked for it."""
     begun = False
     try:
-        becoming.close_all_but(connection.fileno())
-        request, descriptors, caller, pid = _meet(connection, warm)
+        line = _move(connection)
+        becoming.close_all_but(line.fileno())
+        request, descriptors, caller, pid = _meet(line, warm)
         _become(request, descriptors, caller, warm.own)
         stand_for(pid)
-        line = _move(connection)
+        line.settimeout(None)
         _end_with(line)
         _show(request)
         pidfd = os.pidfd_open(os.getpid())
@@ -174,9 +190,7 @@ def _open_streams(encodings: Sequence[str]) -> None:
 def _move(connection: socket.socket) -> socket.socket:
     """Return the connection under a number that no descriptor of the client's has."""
     (fd,) = becoming.park([connection.detach()])
-    line = socket.socket(fileno=fd)
-    line.settimeout(None)
-    return line
+    return socket.socket(fileno=fd)
 
 
 def _end_with(line: socket.socket) -> None:

@@ -1,6 +1,8 @@
 """A warm parent by itself: what it does when its code is another by now, and when nobody comes."""
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,3 +83,31 @@ def test_a_client_of_another_checkout_is_not_served(root: Path, tmp_path: Path) 
     command = map(str, (launcher, "--run-root", root, "--data-root", root, "ps"))
     done = subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def children(process: "subprocess.Popen[bytes]") -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in listed.read_text().split()]
+
+
+def test_a_process_that_is_forked_ahead_of_need_runs_the_next_command(tmp_path: Path) -> None:
+    with warm(tmp_path, 600) as process:
+        eventually(lambda: len(children(process)) == 1, "one waits")
+        assert ps(tmp_path).stdout == "warm ps\n"
+        eventually(lambda: len(children(process)) == 1, "another waits")
+        (spare,) = children(process)
+        os.kill(spare, signal.SIGKILL)
+        assert ps(tmp_path).stdout == "warm ps\n"
+        eventually(lambda: len(children(process)) == 1 and spare not in children(process), "it is replaced")
+        (spare,) = children(process)
+        process.kill()
+        process.wait()
+        eventually(lambda: not Path(f"/proc/{spare}").exists(), "it ends with its parent")
+
+
+def test_a_descriptor_of_the_client_s_takes_no_place_of_the_line_s(root: Path) -> None:
+    """Whatever number the connection has in the worker, a client may have passed a descriptor of that number."""
+    script = f'exec {" ".join(f"{number}</dev/null" for number in range(3, 10))}; exec "$@"'
+    command = map(str, ("sh", "-c", script, "sh", SAMPAN, "--run-root", root, "--data-root", root, "ps"))
+    done = subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "warm ps\n"

@@ -34,13 +34,15 @@ def warm_parent(engine: Engine) -> int | None:
 
 
 def workers(engine: Engine) -> list[int]:
-    """Return the processes that run commands just now."""
+    """Return the processes that run commands just now, or begin to; the one that waits for a command is none."""
     parent = warm_parent(engine)
     if parent is None:
         return []
     listed = Path(f"/proc/{parent}/task/{parent}/children")
     with contextlib.suppress(OSError):
-        return [int(pid) for pid in listed.read_text().split() if status(int(pid), "State")[:1] != "Z"]
+        living = [int(pid) for pid in listed.read_text().split() if status(int(pid), "State")[:1] != "Z"]
+        waiting = [pid for pid in living if b"sampan_cli.warm.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in living if pid not in waiting[-1:]]  # one that was told still looks as if it waited
     return []
 
 
