@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from reprlib import recursive_repr
-from typing import Any, Final
+from typing import Final
 
 _standard: Final = dataclasses.dataclass
 
@@ -36,7 +36,7 @@ def lean_dataclasses() -> Iterator[None]:
         names.update(before)
 
 
-def lean_dataclass(cls: type | None = None, /, **options: bool) -> Any:  # as the one of dataclasses
+def lean_dataclass(cls: type | None = None, /, **options: bool) -> type | Callable[[type], type]:
     """Be ``dataclasses.dataclass``, with the same options and the same outcome."""
 
     def define(cls: type) -> type:
@@ -64,7 +64,11 @@ def _define(cls: type, options: dict[str, bool]) -> type:
     return made
 
 
-def _refusals(cls: type, fields: Sequence[Any], globals: object) -> tuple[Callable[..., None], ...]:  # noqa: ARG001
+def _refusals(
+    cls: type,
+    fields: Sequence[dataclasses.Field[object]],
+    globals: object,  # noqa: ARG001  # of the module, for who compiles
+) -> tuple[Callable[..., None], ...]:
     names = frozenset(each.name for each in fields)
 
     def __setattr__(self: object, name: str, value: object) -> None:  # noqa: N807
