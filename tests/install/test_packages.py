@@ -49,6 +49,39 @@ db.execute(f"PRAGMA user_version = {version + int(sys.argv[2])}")
 """
 
 
+# Makes a pod in the host's network, with one container, as kubelet does; or asks for one in a group that is no slice.
+POD = """
+import json, sys
+import grpc
+from sampan.api.cri.v1 import config_pb2 as config, container_pb2 as c, runtime_pb2 as r, sandbox_pb2 as s
+from sampan.api.cri.v1 import security_pb2 as security, stats_pb2 as stats
+from sampan.api.cri.v1.runtime_pb2_grpc import RuntimeServiceStub
+
+runtime = RuntimeServiceStub(grpc.insecure_channel("unix:/run/sampan/crid.sock"))
+if sys.argv[1] == "remove":
+    for each in runtime.ListPodSandbox(s.ListPodSandboxRequest()).items:
+        runtime.RemovePodSandbox(s.RemovePodSandboxRequest(pod_sandbox_id=each.id))
+    sys.exit()
+modes = security.NamespaceOption(network=security.NODE, pid=security.CONTAINER)
+pod = config.PodSandboxConfig(metadata=config.PodSandboxMetadata(name=sys.argv[1], namespace="default", uid="1"))
+pod.linux.cgroup_parent = {"run": "/kubepods.slice/kubepods-pod1.slice", "misplace": "/kubepods/pod1"}[sys.argv[1]]
+pod.linux.security_context.namespace_options.CopyFrom(modes)
+sandbox = runtime.RunPodSandbox(s.RunPodSandboxRequest(config=pod)).pod_sandbox_id
+main = config.ContainerConfig(command=["sleep", "100000"])
+main.metadata.name, main.image.image = "main", "app:1"
+main.linux.security_context.namespace_options.CopyFrom(modes)
+asked = c.CreateContainerRequest(pod_sandbox_id=sandbox, config=main, sandbox_config=pod)
+container = runtime.CreateContainer(asked).container_id
+runtime.StartContainer(c.StartContainerRequest(container_id=container))
+driver = runtime.RuntimeConfig(r.RuntimeConfigRequest()).linux.cgroup_driver
+usage = runtime.PodSandboxStats(stats.PodSandboxStatsRequest(pod_sandbox_id=sandbox)).stats.linux
+print(json.dumps({
+    "container": container, "driver": r.CgroupDriver.Name(driver),
+    "processes": usage.process.process_count.value, "pressure": usage.cpu.HasField("psi"),
+}))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A Debian that has booted."""
@@ -122,6 +155,8 @@ def machine(engine: Engine, docker: DockerClient) -> Iterator[Machine]:
         "machine:/var/lib/sampan",
         "--env",
         "container=docker",
+        "--cgroupns",
+        "private",  # its systemd has the control groups of the whole machine otherwise, and sees a part of them
     )
     docker(
         "run", "-d", "--privileged", "--network", "none", "--name", "machine", "--stop-signal", "SIGRTMIN+3", *flags,
@@ -237,6 +272,64 @@ def test_a_reboot_ends_containers_by_their_signals_and_starts_them_by_their_poli
     assert machine.states() == {"always": "Up", "unless": "Exited", "plain": "Exited", "polite": "Exited"}
     codes = machine.sampan("inspect", "--format", "{{.State.ExitCode}}", "polite", "plain").lines
     assert codes == ["3", "137"]  # its own, and that of who does not listen and was not left to systemd
+
+
+def limits_of(machine: Machine, scope: str) -> tuple[str, ...]:
+    """Return what the kernel and systemd say of a scope's memory, processor time and processes."""
+    told = machine("systemctl", "show", "--value", "-p", "MemoryMax,CPUQuotaPerSecUSec,TasksMax", Path(scope).name)
+    files = ("memory/{}/memory.limit_in_bytes", "cpu/{}/cpu.cfs_quota_us", "pids/{}/pids.max")
+    if machine.fails("test", "-e", "/sys/fs/cgroup/memory").code:
+        files = ("{}/memory.max", "{}/cpu.max", "{}/pids.max")
+    kernel = machine("cat", *(f"/sys/fs/cgroup/{file.format(scope.strip('/'))}" for file in files)).lines
+    return (*sorted(told.lines), *(line.split()[0] for line in kernel))
+
+
+def test_systemd_has_containers_as_scopes_and_keeps_their_limits(machine: Machine) -> None:
+    machine("sh", "-c", "echo 'cgroup_driver = \"systemd\"' > /etc/sampan/runtimed.toml")
+    machine("systemctl", "restart", "sampan")
+    limits = ("--memory", "64m", "--cpus", "0.5", "--pids-limit", "50")
+    made = machine.sampan("run", "-d", "--name", "scoped", *limits, "app:1", *FOREVER).line
+    scope = f"/system.slice/sampan-{made}.scope"
+    at_first = (*sorted(("500ms", "50", str(64 << 20))), str(64 << 20), "50000", "50")
+    assert limits_of(machine, scope) == at_first
+    machine("systemctl", "daemon-reload")  # upon which it writes to the kernel what it knows
+    assert limits_of(machine, scope) == at_first
+    machine.sampan("update", "--memory", "80m", "--memory-swap", "80m", "--cpus", "0.8", "--pids-limit", "60", "scoped")
+    changed = (*sorted(("800ms", "60", str(80 << 20))), str(80 << 20), "80000", "60")
+    assert limits_of(machine, scope) == changed
+    machine("systemctl", "daemon-reload")
+    assert limits_of(machine, scope) == changed
+    machine("systemctl", "restart", "sampan")
+    assert machine.states()["scoped"] == "Up"
+    machine.sampan("rm", "--force", "scoped")
+    assert machine("systemctl", "list-units", "--all", "--no-legend", f"sampan-{made}.scope").lines == []
+
+
+def test_pods_are_in_slices_that_kubelet_names(machine: Machine, tmp_path: Path) -> None:
+    drop_in = "/etc/systemd/system/sampan.service.d"
+    machine("mkdir", "-p", drop_in)
+    machine("cp", machine.put(ROOT / "deploy/kubernetes/sampan.service.d/cri.conf"), drop_in)
+    machine("systemctl", "daemon-reload")
+    machine("systemctl", "restart", "sampan")
+    eventually(lambda: machine.fails("test", "-S", "/run/sampan/crid.sock").code == 0, "crid serves")
+    script = tmp_path / "pod.py"
+    script.write_text(POD)
+    told = json.loads(machine("/usr/lib/sampan/bin/python3", "-P", machine.put(script), "run").stdout)
+    assert told["driver"] == "SYSTEMD"
+    scope = f"sampan-{told['container']}.scope"
+    assert machine("systemctl", "show", "--value", "-p", "Slice", scope).line == "kubepods-pod1.slice"
+    assert told["processes"] == 1
+    group = "kubepods.slice/kubepods-pod1.slice"
+    pressure = ("-path", f"*/{group}/cpu.pressure")
+    assert told["pressure"] == bool(machine("find", "/sys/fs/cgroup", *pressure).lines)
+    assert (
+        "a slice is expected" in machine.fails("/usr/lib/sampan/bin/python3", "-P", "/root/pod.py", "misplace").stderr
+    )
+    machine("/usr/lib/sampan/bin/python3", "-P", "/root/pod.py", "remove")
+    assert machine("systemctl", "list-units", "--all", "--no-legend", scope).lines == []
+    machine("rm", "-r", drop_in, "/etc/sampan/runtimed.toml")
+    machine("systemctl", "daemon-reload")
+    machine("systemctl", "restart", "sampan")
 
 
 def test_it_is_removed_and_purged_and_leaves_data_alone(machine: Machine) -> None:
