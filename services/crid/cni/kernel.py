@@ -53,7 +53,8 @@ async def read_counters(places: Mapping[str, Path]) -> dict[str, tuple[Counters,
             with suppress(OSError):
                 enter(netns)
                 # "thread-self": the process's own "net" is that of its first thread.
-                found[key] = parse_counters(Path("/proc/thread-self/net/dev").read_text())
+                with open("/proc/thread-self/net/dev", "rb", buffering=0) as file:
+                    found[key] = parse_counters(file.readall().decode())
         return found
 
     return await in_own_thread(read, "counters of pods") if places else {}

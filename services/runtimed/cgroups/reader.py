@@ -21,7 +21,7 @@ from runtimed.cgroups.usage import (
     words,
 )
 from runtimed.host.facts import CgroupTree
-from sampan.resource.stats import HugepageUse
+from sampan.resource.stats import HugepageUse, Pressure
 
 _NS_PER_US = 1000
 _HUGETLB: Final = "hugetlb."
@@ -204,6 +204,7 @@ class CgroupReader:
         if not stat and not self.exists(path):
             return None
         swap = int(stat.get("total_swap", 0)) if prefix else number(f"{memory}/memory.swap.current")
+        cpu_pressure, memory_pressure, io_pressure = self._pressures(path)
         return BriefUsage(
             cpu_usage_ns=usage_ns,
             memory_bytes=used,
@@ -213,11 +214,17 @@ class CgroupReader:
             major_page_faults=int(stat.get(f"{prefix}pgmajfault", 0)),
             swap_bytes=swap,
             pids=number(f"{self._v1.get('pids', self._v2)}{path}/pids.current"),
-            # Version 2 alone counts it, also where it is mounted beside version 1 and has no controllers.
-            cpu_pressure=pressure(f"{self._v2}{path}/cpu.pressure") if self._v2 else None,
-            memory_pressure=pressure(f"{self._v2}{path}/memory.pressure") if self._v2 else None,
-            io_pressure=pressure(f"{self._v2}{path}/io.pressure") if self._v2 else None,
+            cpu_pressure=cpu_pressure,
+            memory_pressure=memory_pressure,
+            io_pressure=io_pressure,
         )
+
+    def _pressures(self, path: str) -> tuple[Pressure | None, Pressure | None, Pressure | None]:
+        """Return that of processors, memory and I/O, which version 2 alone counts, also beside version 1."""
+        cpu = pressure(f"{self._v2}{path}/cpu.pressure") if self._v2 else None
+        if cpu is None:  # most likely the cgroup is not in this tree
+            return None, None, None
+        return cpu, pressure(f"{self._v2}{path}/memory.pressure"), pressure(f"{self._v2}{path}/io.pressure")
 
     def _hugepages(self, path: str) -> tuple[HugepageUse, ...]:
         if "hugetlb" in self._v1:

@@ -10,6 +10,10 @@ from typing import Final
 
 from sampan.resource.stats import HugepageUse, Pressure, Stall
 
+_PIECE_BYTES: Final = 65536
+_PAGE_BYTES: Final = 4096
+_LINE_BYTES: Final = 1024  # no line of these files comes near it
+
 
 def text(path: str) -> str:
     """Return the content of a cgroup file, or an empty string."""
@@ -18,10 +22,12 @@ def text(path: str) -> str:
     except OSError:
         return ""
     try:
-        parts = []
-        while part := os.read(descriptor, 65536):
-            parts.append(part)
-        return b"".join(parts).decode(errors="replace")
+        content = os.read(descriptor, _PIECE_BYTES)
+        # The kernel hands out whole lines, a page of them at a time: what leaves room for another one is all there is.
+        if len(content) >= _PAGE_BYTES - _LINE_BYTES:
+            while part := os.read(descriptor, _PIECE_BYTES):
+                content += part
+        return content.decode(errors="replace")
     except OSError:
         return ""
     finally:
