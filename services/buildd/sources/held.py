@@ -1,4 +1,4 @@
-"""Images without a name that are held for builds, and a while longer, unless a prune takes them."""
+"""Images that are held for builds: those without a name a while longer, unless a prune takes them."""
 
 import asyncio
 import secrets
@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, TypeAlias
 
+from buildd.cache.keeper import Keeper
 from buildd.cache.model import Record, RecordType, record_id
 from buildd.sources.documents import FoundImage
+from sampan.cancellation import to_the_end
 from sampan.errors import SampanError, UnavailableError
 from sampan.log import log
 from sampan.oci.platform import Platform
@@ -75,10 +77,14 @@ class HeldImages:
             self._held[key] = held
         self._rest(held)
 
+    def has(self, image: FoundImage) -> bool:
+        """Say whether an image is held here: the very object, as ``get`` returns it."""
+        return self._of(image) is not None
+
     @asynccontextmanager
     async def used(self, image: FoundImage) -> AsyncIterator[None]:
-        """Hold an image at least as long as this is entered; one that is here by name needs it not."""
-        found = next((held for held in self._held.values() if held.image is image), None)
+        """Hold an image at least as long as this is entered; one that is not held here needs it not."""
+        found = self._of(image)
         if found is None:
             yield
             return
@@ -89,6 +95,9 @@ class HeldImages:
         finally:
             found.users -= 1
             self._rest(found)
+
+    def _of(self, image: FoundImage) -> _Held | None:
+        return next((held for held in self._held.values() if held.image is image), None)
 
     async def records(self) -> Sequence[Record]:
         """Return what is held; the layers count here if no result of a step has them."""
@@ -156,3 +165,62 @@ class HeldImages:
     def _forget(self, held: _Held) -> None:
         for key in [key for key, each in self._held.items() if each is held]:
             del self._held[key]
+
+
+class _Named:
+    """An image that is here by name, and who uses it."""
+
+    def __init__(self, image: FoundImage) -> None:
+        self.image = image
+        self.lease = record_id(secrets.token_bytes(25))
+        self.users = 0
+        self.kept = False
+        self.keeping = asyncio.Lock()
+
+
+class NamedImages:
+    """Images that are here by name, kept for the builds that have found them whatever becomes of the name.
+
+    What a kill leaves goes at the next start with the leases that no record of the cache has.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._named: dict[Key, _Named] = {}
+        self._over: set[str] = set()  # leases that nobody needs any more
+
+    def get(self, key: Key) -> FoundImage | None:
+        """Return one that a build uses at the moment."""
+        named = self._named.get(key)
+        return named.image if named is not None and named.kept else None
+
+    @asynccontextmanager
+    async def used(self, key: Key, image: FoundImage) -> AsyncIterator[None]:
+        """Keep the layers of an image as long as this is entered.
+
+        Raises:
+            NotFoundError: they are gone.
+        """
+        named = self._named.setdefault(key, _Named(image))
+        named.users += 1
+        try:
+            async with named.keeping:
+                if not named.kept:
+                    await self._keeper.keep(named.lease, image.layers)
+                    named.kept = True
+            yield
+        finally:
+            named.users -= 1
+            if not named.users:
+                del self._named[key]
+                self._over.add(named.lease)
+                await to_the_end(self._release())
+
+    async def _release(self) -> None:
+        over = sorted(self._over)
+        try:
+            await self._keeper.release(over)
+        except SampanError as error:  # they go with the next one
+            log.warning("images of builds are not let go of yet", error=str(error))
+        else:
+            self._over.difference_update(over)

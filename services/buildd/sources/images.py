@@ -7,7 +7,7 @@ of it is in the cache by then.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
@@ -18,7 +18,7 @@ from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepConte
 from buildd.session.clients import Clients
 from buildd.sources.attributes import check_attributes, number, reworded
 from buildd.sources.documents import FoundImage, read_document, read_image
-from buildd.sources.held import HeldImages, Key
+from buildd.sources.held import HeldImages, Key, NamedImages
 from sampan.errors import (
     DataLossError,
     InvalidArgumentError,
@@ -64,19 +64,28 @@ class Content(Protocol):
 class ImageSource:
     """Finds images and their layers."""
 
-    def __init__(self, images: Images, content: Content, layers: Layers, clients: Clients, held: HeldImages) -> None:
+    def __init__(
+        self,
+        images: Images,
+        content: Content,
+        layers: Layers,
+        clients: Clients,
+        held: HeldImages,
+        named: NamedImages,
+    ) -> None:
         self._images = images
         self._content = content
         self._layers = layers
         self._clients = clients
         self._held = held
+        self._named = named
         self._asking: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._configs: OrderedDict[Digest, bytes] = OrderedDict()
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``Sources.resolve_config``."""
         reference = _parse(query.reference)
-        found = await self._find(reference, query.platform, query.mode, context)
+        found = await self._found(reference, query.platform, query.mode, context)
         return ResolvedImage(str(reference), found.target.digest, found.config)
 
     async def pin(self, op: SourceOp, platform: Platform, context: StepContext) -> Pinned:
@@ -87,13 +96,7 @@ class ImageSource:
     async def fetch(self, op: SourceOp, platform: Platform, context: StepContext) -> Output:
         """See ``Sources.fetch``."""
         image = await self._of(op, platform, context)
-
-        @asynccontextmanager
-        async def held() -> AsyncGenerator[Output, None]:
-            async with self._held.used(image):
-                yield Tree(_limited(image, op.attrs).layers)
-
-        return await context.hold(held())
+        return Tree(_limited(image, op.attrs).layers)
 
     async def bring(self, reference: str, context: StepContext, stack: AsyncExitStack) -> tuple[bytes, Sequence[Layer]]:
         """Return an image's config and layers as its registry has it now; held until ``stack`` is closed."""
@@ -104,11 +107,36 @@ class ImageSource:
     async def _of(self, op: SourceOp, platform: Platform, context: StepContext) -> FoundImage:
         check_attributes(SCHEME, op.attrs, _ATTRIBUTES)
         reference = _parse(op.identifier.partition("://")[2])
-        image = await self._find(reference, platform, op.attrs.get("image.resolvemode") or "default", context)
+        image = await self._found(reference, platform, op.attrs.get("image.resolvemode") or "default", context)
         wanted = op.attrs.get("image.checksum")
         if wanted and wanted not in (image.target.digest, image.manifest.digest):
             raise DataLossError(f"image digest {image.target.digest} for {reference} does not match {wanted}")
         return image
+
+    async def _found(self, reference: Reference, platform: Platform, mode: str, context: StepContext) -> FoundImage:
+        """Return an image that stays as long as ``context`` holds what it is given.
+
+        A build reads what was said of an image long before it needs the layers. By then the name may be another
+        image's, or nobody's.
+        """
+        image = await self._find(reference, platform, mode, context)
+        try:
+            await context.hold(self._used(image, reference, platform))
+        except NotFoundError:  # it went in between: see what there is now
+            image = await self._find(reference, platform, mode, context)
+            with suppress(NotFoundError):  # unpacked, and not every blob is here: usable, though nothing can keep it
+                await context.hold(self._used(image, reference, platform))
+        return image
+
+    @asynccontextmanager
+    async def _used(self, image: FoundImage, reference: Reference, platform: Platform) -> AsyncGenerator[Output, None]:
+        if self._held.has(image):
+            async with self._held.used(image):
+                yield Tree(image.layers)
+        else:
+            key = _key(replace(reference, digest=image.target.digest), platform)
+            async with self._named.used(key, image):
+                yield Tree(image.layers)
 
     async def _find(self, reference: Reference, platform: Platform, mode: str, context: StepContext) -> FoundImage:
         if mode not in MODES:
@@ -118,7 +146,7 @@ class ImageSource:
         async with lock:
             # A digest leads to the same everywhere.
             if mode != "pull" or reference.digest is not None:
-                if (held := self._held.get(key)) is not None:
+                if (held := self._held.get(key) or self._named.get(key)) is not None:
                     return held
                 if (here := await self._here(reference, platform)) is not None:
                     return here

@@ -20,7 +20,7 @@ from buildd.sources.directories import LocalDirectories
 from buildd.sources.documents import FoundImage
 from buildd.sources.downloads import Downloads
 from buildd.sources.git import GitSource
-from buildd.sources.held import HeldImages
+from buildd.sources.held import HeldImages, NamedImages
 from buildd.sources.http import HttpSource
 from buildd.sources.images import ImageSource
 from buildd.sources.layouts import LayoutSource
@@ -134,7 +134,7 @@ async def open_sources(
     clients, held, downloads = Clients(sessions), HeldImages(drop=drop), Downloads(root / "http")
     await asyncio.to_thread(_recover, directories, downloads, scratch)
     sources = BuildSources(
-        ImageSource(stores.images, stores.content, stores.layers, clients, held),
+        ImageSource(stores.images, stores.content, stores.layers, clients, held, NamedImages(keeper)),
         LayoutSource(stores.images, stores.content, clients, held),
         LocalSource(directories, clients, meter),
         HttpSource(downloads, files, clients, scratch),

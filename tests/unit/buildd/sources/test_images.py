@@ -16,7 +16,7 @@ from buildd.session.clients import Clients
 from buildd.session.protocol import ClientContent, SessionInfo
 from buildd.session.protocol import Credentials as ClientCredentials
 from buildd.sources.documents import FoundImage
-from buildd.sources.held import HeldImages
+from buildd.sources.held import HeldImages, NamedImages
 from buildd.sources.images import Content, ImageSource
 from buildd.sources.layouts import LayoutSource
 from sampan.errors import (
@@ -26,6 +26,7 @@ from sampan.errors import (
     PermissionDeniedError,
     RemoteError,
     SampanError,
+    UnavailableError,
 )
 from sampan.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
@@ -40,6 +41,7 @@ from sampan.resource.transfer import Fetched, FetchPhase, FetchProgress, FetchRe
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_stores import FakeConversation
 from tests.fakes.build_stores import FakeStore as FakeContent
+from tests.fakes.buildd import FakeKeeper
 from tests.unit.buildd.sources.clients import FakeContext
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -184,9 +186,16 @@ class World:
         clients = Clients(FakeSessions(self.session))
         self.dropped: list[tuple[str, FoundImage, str]] = []
         self.held = HeldImages(0.05, self.drop)
-        images, layers = cast("Images", self.imaged), cast("Layers", self.imaged)
-        self.images = ImageSource(images, cast("Content", self.imaged), layers, clients, self.held)
+        images = cast("Images", self.imaged)
+        self.clients = clients
+        self.keeper = FakeKeeper()
+        self.build_images()
         self.layouts = LayoutSource(images, cast("WritableContent", self.imaged), clients, self.held)
+
+    def build_images(self) -> None:
+        images, layers = cast("Images", self.imaged), cast("Layers", self.imaged)
+        content, named = cast("Content", self.imaged), NamedImages(self.keeper)
+        self.images = ImageSource(images, content, layers, self.clients, self.held, named)
 
     async def drop(self, id: str, image: FoundImage, lease: str) -> None:
         assert self.imaged.leases[lease] == "kept"
@@ -219,6 +228,69 @@ async def test_an_image_that_is_here_needs_no_registry(world: World, mode: str) 
     assert pinned.pin == digest
     assert output == Tree(world.imaged.image.details[AMD64][2])
     assert world.imaged.fetched == []
+
+
+async def test_an_image_stays_for_a_build_that_has_resolved_it_whatever_becomes_of_its_name(world: World) -> None:
+    world.imaged.name(NAME)
+    layers = world.imaged.image.details[AMD64][2]
+    async with FakeContext() as build:
+        digest = (await world.images.resolve_config(ImageQuery(NAME, AMD64), build)).digest
+        async with FakeContext() as other:  # which ends first
+            await world.images.resolve_config(ImageQuery(NAME, AMD64), other)
+        del world.imaged.named[NAME]
+        op = SourceOp(f"docker-image://{NAME}@{digest}")
+        assert (await world.images.pin(op, AMD64, build)).pin == digest
+        assert await world.images.fetch(op, AMD64, build) == Tree(layers)
+        assert list(world.keeper.leases.values()) == [layers]
+    assert (world.keeper.leases, world.imaged.fetched) == ({}, [])
+
+
+async def test_an_image_that_goes_while_it_is_resolved_is_looked_for_again(world: World) -> None:
+    world.imaged.name(NAME)
+
+    class Late(FakeKeeper):
+        async def keep(self, id: str, layers: Sequence[Layer]) -> None:
+            del world.imaged.named[NAME]
+            raise NotFoundError("a layer is nowhere")
+
+    world.keeper = Late()
+    world.build_images()
+    async with FakeContext("s1") as build:
+        await world.images.resolve_config(ImageQuery(NAME, AMD64), build)
+    assert [each[0] for each in world.imaged.fetched] == [NAME]
+
+
+async def test_an_image_that_is_unpacked_and_has_lost_a_blob_is_good_enough(world: World) -> None:
+    world.imaged.name(NAME)
+
+    class Refusing(FakeKeeper):
+        async def keep(self, id: str, layers: Sequence[Layer]) -> None:
+            raise NotFoundError("a blob is nowhere")
+
+    world.keeper = Refusing()
+    world.build_images()
+    await world.config()
+    assert world.imaged.fetched == []
+
+
+async def test_a_lease_that_cannot_be_let_go_of_goes_with_the_next(world: World) -> None:
+    world.imaged.name(NAME)
+
+    class Stubborn(FakeKeeper):
+        refuses = True
+
+        async def release(self, ids: Sequence[str]) -> None:
+            if self.refuses:
+                raise UnavailableError("imaged does not answer")
+            await super().release(ids)
+
+    world.keeper = keeper = Stubborn()
+    world.build_images()
+    await world.config()
+    assert len(keeper.leases) == 1
+    keeper.refuses = False
+    await world.config()
+    assert keeper.leases == {}
 
 
 async def test_the_registry_is_asked_if_that_is_asked_for(world: World) -> None:
