@@ -1,6 +1,7 @@
 """What a process can ask of the kernel about itself."""
 
 import ctypes
+import errno
 import functools
 import os
 import platform
@@ -32,6 +33,20 @@ def die_with_parent(parent: int | None = None) -> None:
 def set_name(name: str) -> None:
     """Give this process a name of up to 15 bytes, which ``ps`` and the kernel's messages show."""
     check(LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "PR_SET_NAME")
+
+
+def most_processes(kernel: Path = Path("/proc/sys/kernel")) -> int:
+    """Return how many processes and threads the whole system can have: the lesser of what numbers and memory allow."""
+    return min(int((kernel / name).read_text()) for name in ("pid_max", "threads-max"))
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Say whether the system means that it has no room for one more process or thread, or for what one needs."""
+    if isinstance(error, RuntimeError):  # of threading, which keeps the number to itself
+        return str(error) == "can't start new thread"
+    return isinstance(error, BlockingIOError | MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    )
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """How an error travels: core exception, gRPC status, HTTP status, exit code. The only place that knows."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import grpc
 
 from sampan import errors as e
 from sampan.sys.files import is_full
+from sampan.sys.processes import is_exhausted
 
 REASON_KEY: Final = "sampan-reason"
 
@@ -94,10 +96,16 @@ class ForeignError(e.SampanError):
 def explained(error: Exception) -> Exception:
     """Return what a system's error that nobody has translated is to whoever asked; any other is returned as it is.
 
-    A disk may be full wherever something is written, and is nobody's bug.
+    A disk may be full wherever something is written, and the system out of processes or memory wherever something is
+    begun: that is nobody's bug.
     """
     if is_full(error):
         return e.NoSpaceError(f"write {getattr(error, 'filename', None) or 'a file'}: no space left on device")
+    if is_exhausted(error):
+        words = "cannot allocate memory" if isinstance(error, MemoryError) else "resource temporarily unavailable"
+        if isinstance(error, OSError) and error.errno is not None:
+            words = os.strerror(error.errno).lower()
+        return e.ResourceExhaustedError(f"the machine has no process, thread or memory to spare: {words}")
     return error
 
 

@@ -37,6 +37,7 @@ from sampan.resource.protocols import Steps
 from sampan.resource.storage.images import Images, Leases
 from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
 from sampan.store.database import Store
+from sampan.sys.processes import most_processes
 
 SERVICE = "buildd"
 
@@ -91,6 +92,7 @@ class Settings:
     max_parallelism: int = 0  # processes of steps at the same time; 0: twice the processors, four at least
     bounds: Bounds | None = None  # of the build cache; None: nothing is pruned by itself
     defer_bytes: int = 0  # layers of that size get a blob when somebody needs one; 0: all get one at once
+    max_processes: int = 0  # of one step, threads among them; 0: half of what the system allows; -1: any number
 
 
 # Says when records of the cache were made, by their IDs: see ``Results``.
@@ -166,7 +168,9 @@ async def assemble(
         platforms = HostPlatforms(host_platform())
         parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
         makers = Makers(trees, files, granted, mounts)
-        executor = StepExecutor(engine.runtime.steps, makers, platforms, parallelism, reach)
+        executor = StepExecutor(
+            engine.runtime.steps, makers, platforms, parallelism, reach, settings.max_processes or most_processes() // 2
+        )
         parts = Parts(
             sources=sources,
             files=files,

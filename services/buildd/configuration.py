@@ -13,6 +13,7 @@ class Config(ProxyConfig):
     allow_network_host: bool = option(default=True, help="let a build's client grant it the host's network")
     allow_security_insecure: bool = option(default=False, help="let a build's client grant it all rights on the host")
     max_parallelism: int = option(0, "most processes of steps at the same time; 0: twice the processors, four at least")
+    max_processes: int = option(0, "most processes and threads of one step; 0: half of what the system allows; -1: any")
     cache_reserved_bytes: int = option(0, "bytes of build cache that stay in any case; 0: by the disk's size")
     cache_max_bytes: int = option(0, "most bytes of build cache; 0: by the disk's size")
     cache_min_free_bytes: int = option(0, "bytes of the disk that the build cache leaves free; 0: by its size")

@@ -84,6 +84,7 @@ async def _build(service: Service[Config]) -> None:
         config.max_parallelism,
         config.bounds,
         config.defer_bytes,
+        config.max_processes,
     )
     parts = await stack.enter_async_context(
         assemble(

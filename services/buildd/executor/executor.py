@@ -52,6 +52,7 @@ class StepExecutor:
         platforms: HostPlatforms,
         max_parallelism: int,
         reach: Callable[[], Awaitable[None]],
+        max_processes: int = -1,
     ) -> None:
         """Run steps.
 
@@ -61,8 +62,11 @@ class StepExecutor:
             platforms: what can be run here.
             max_parallelism: how many processes of steps run at the same time; others wait.
             reach: returns when the engine's other services can be called.
+            max_processes: how many processes and threads one step may have; -1: any number. One that forks without
+                end would otherwise leave the machine none to end it with.
         """
         self._reach = reach
+        self._max_processes = max_processes
         self._steps = steps
         self._makers = makers
         self._platforms = platforms
@@ -169,6 +173,7 @@ class StepExecutor:
                 limits,
                 ulimits=tuple(Ulimit(each.name, each.soft, each.hard) for each in process.ulimits),
                 cgroup_parent=process.cgroup_parent,
+                pids_limit=limits.pids_limit or self._max_processes,
             ),
             mounts=tuple(mounts.mounts),
         )

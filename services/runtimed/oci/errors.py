@@ -25,6 +25,9 @@ _MOUNT_HINT: Final = (
     "Check if the specified host path exists and is the expected type"
 )
 
+# runc that has crashed, most often for want of threads: the reason comes first, then pages of registers and stacks.
+_CRASHED: Final = re.compile(r"\n\s*(?:SIG[A-Z]+: |goroutine \d|runtime stack:)")
+
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $path")
 _OF_THE_COMMAND: Final = ("exec: ", "chdir to cwd ")
 _NOT_EXECUTABLE: Final = ("permission denied", "is a directory", "exec format error")
@@ -66,7 +69,7 @@ def exit_code(error: StartError) -> int:
 
 def _plain(message: str, command: str) -> str:
     """One line, and crun's phrases for the common cases replaced by runc's, which are Docker's."""
-    text = " ".join(message.split())
+    text = " ".join(_CRASHED.split(message.strip(), maxsplit=1)[0].split())
     if match := _CRUN_NOT_FOUND.search(text):
         name = match["name"] or command
         # Of a path, runc says what stat(2) says; $PATH is not asked for one.

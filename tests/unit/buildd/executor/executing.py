@@ -37,6 +37,7 @@ class Yard:
     reached: int = 0  # how often the other services were waited for
     programs: dict[str, Program] = field(default_factory=dict)
     world: FakeWorld = field(default_factory=FakeWorld)
+    max_processes: int = 500
     client: FakeSession = field(default_factory=lambda: FakeSession(SessionInfo("client")))
     progress: FakeProgress = field(default_factory=FakeProgress)
     trees: FakeTrees = field(init=False)
@@ -56,7 +57,9 @@ class Yard:
         granted = Granted(FakeSessions(self.client), self.path / "ssh")
         makers = Makers(self.trees, self.files, granted, self.caches)
         platforms = HostPlatforms(Platform("linux", "amd64"), self.path / "binfmt")
-        self.executor = StepExecutor(self.steps, makers, platforms, self.max_parallelism, self._reach)
+        self.executor = StepExecutor(
+            self.steps, makers, platforms, self.max_parallelism, self._reach, self.max_processes
+        )
 
     async def _reach(self) -> None:
         self.reached += 1

@@ -123,6 +123,7 @@ async def test_limits_hold_for_the_process(executing: Yard) -> None:
     assert (found.memory_bytes, found.cpu_quota_us, found.cpuset_cpus) == (64 << 20, 50_000, "0")
     assert found.cgroup_parent == "builds"
     assert [each.name for each in found.ulimits] == ["nofile"]
+    assert found.pids_limit == executing.max_processes
 
 
 async def test_the_rest_of_the_process_reaches_the_runtime(executing: Yard) -> None:

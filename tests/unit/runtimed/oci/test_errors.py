@@ -1,6 +1,6 @@
 import pytest
 
-from runtimed.oci.errors import create_error, exec_error, exit_code
+from runtimed.oci.errors import create_error, exec_error, exit_code, step_error
 from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
 
 RUNC = "runc create failed: unable to start container process: "
@@ -65,4 +65,13 @@ def test_an_exec_says_what_docker_says() -> None:
     assert str(exec_error(text, "nope")) == (
         "OCI runtime exec failed: exec failed: unable to start container process: "
         'exec: "nope": executable file not found in $PATH: unknown'
+    )
+
+
+def test_a_runtime_that_crashes_is_quoted_without_its_stacks() -> None:
+    said = (
+        "runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\nPC=0x7f\n\ngoroutine 0"
+    )
+    assert str(step_error(said, "sh")) == (
+        "runc run failed: runtime/cgo: pthread_create failed: Resource temporarily unavailable"
     )

@@ -23,3 +23,10 @@ def test_the_age_is_that_of_the_process_or_of_the_one_that_it_stands_for() -> No
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+def test_the_system_has_room_for_the_lesser_of_its_bounds(tmp_path: Path) -> None:
+    (tmp_path / "pid_max").write_text("32768\n")
+    (tmp_path / "threads-max").write_text("1000\n")
+    assert processes.most_processes(tmp_path) == 1000
+    assert processes.most_processes() > 0

@@ -1,8 +1,10 @@
+import errno
+
 import grpc
 import pytest
 
 from sampan import errors
-from sampan.wire.status import REASON_KEY, TABLE, from_rpc_error, wire_for
+from sampan.wire.status import REASON_KEY, TABLE, explained, from_rpc_error, wire_for
 
 
 def sent(error: errors.SampanError) -> grpc.aio.AioRpcError:
@@ -32,6 +34,26 @@ def test_a_subclass_without_a_row_travels_as_its_parent() -> None:
 
 def test_a_stranger_is_a_bug() -> None:
     assert wire_for(ValueError()) is TABLE[errors.InternalError]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("can't start new thread"), "resource temporarily unavailable"),  # Thread.start
+        (BlockingIOError(errno.EAGAIN, "again"), "resource temporarily unavailable"),  # fork(2)
+        (OSError(errno.ENOMEM, "memory"), "cannot allocate memory"),
+        (MemoryError(), "cannot allocate memory"),
+    ],
+)
+def test_a_machine_without_room_for_one_more_process_is_nobody_s_bug(error: Exception, words: str) -> None:
+    told = explained(error)
+    assert type(told) is errors.ResourceExhaustedError
+    assert str(told).endswith(words)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cannot schedule new futures"), OSError(errno.EIO, "io"), ValueError()])
+def test_any_other_error_stays_a_bug(error: Exception) -> None:
+    assert explained(error) is error
 
 
 def test_an_answer_without_our_reason_is_understood_by_its_code() -> None:
