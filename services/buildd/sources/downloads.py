@@ -339,6 +339,14 @@ def _translated(url: str) -> Iterator[None]:
         raise InvalidArgumentError(f"invalid URL {url[:200]!r}") from error
     except aiohttp.ClientPayloadError as error:
         raise RemoteError(f"{shown}: unexpected EOF") from error
-    except (aiohttp.ClientError, ConnectionError) as error:
+    except aiohttp.ServerDisconnectedError as error:
+        raise RemoteError(f"{shown}: EOF") from error
+    except aiohttp.ClientResponseError as error:  # what its parser says runs over several lines
+        broken = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"
+        raise RemoteError(f"{shown}: {broken}") from error
+    except (aiohttp.ClientOSError, ConnectionError) as error:
+        why = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+        raise RemoteError(f"{shown}: read: {why}") from error
+    except aiohttp.ClientError as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise RemoteError(f"{shown}: {first_line}") from error

@@ -239,17 +239,25 @@ async def test_what_cannot_be_is_refused(world: World, url: str, attributes: dic
         await world.get(url, **attributes)
 
 
-async def test_an_answer_that_ends_early_is_not_kept(tmp_path: Path, world: World) -> None:
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: x\r\n\r\nshort", "unexpected EOF|not enough data"),
+        (b"", ": EOF$"),
+        (b"garbage\r\n\r\n", "malformed HTTP response$"),
+    ],
+)
+async def test_an_answer_that_is_none_is_not_kept(world: World, answer: bytes, words: str) -> None:
     async def short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: x\r\n\r\nshort")
+        writer.write(answer)
         await writer.drain()
         writer.close()
 
     listening = await asyncio.start_server(short, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/x"
     async with listening:
-        with pytest.raises(RemoteError, match=r"unexpected EOF|not enough data"):
+        with pytest.raises(RemoteError, match=words):
             await world.get(url)
     assert world.downloads.known(url, {}) is None
 
