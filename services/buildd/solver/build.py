@@ -13,13 +13,13 @@ from typing import Final, Protocol
 from buildd.cache.model import About, Found, RecordType
 from buildd.deferred import is_only_copy
 from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
-from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
+from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, Op, SecurityMode, SourceOp
 from buildd.meter import Kind
 from buildd.protocol import Judge, Output, Pinned, Progress, Remains, StepContext, StepError, Tree
 from buildd.solver import keys
 from buildd.solver.context import Unseen, VertexProgress, Work
 from buildd.solver.flights import Flights, together
-from buildd.solver.layers import combine, with_history
+from buildd.solver.layers import can_be, combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
 from sampan.build.progress import Vertex
 from sampan.errors import (
@@ -256,7 +256,7 @@ class Build:
             return Evaluated(node, digest, keys.tree_digest(tree), (tree,), made_of=parents, cached=cached)
         key, quick = await self._key(node, inputs)
         ignore = self._asker.ignore_cache or node.metadata.ignore_cache
-        found = None if ignore else await self._look_up(key, about)
+        found = None if ignore else await self._look_up(key, about, op, inputs)
         if found is not None:
             if quick is not None:
                 await self._results.remember_quick(quick, key)
@@ -280,7 +280,7 @@ class Build:
         if pinned.key:
             # A pin says what the files are, so there is nothing in a cache that could be ignored.
             key = keys.source_key(op, pinned)
-            found = await self._look_up(key, about)
+            found = await self._look_up(key, about, op)
             if found is not None:
                 outputs = found.outputs
                 return Evaluated(node, digest, key, outputs, found.ids, lasting=True, cached=True, pinned=pinned)
@@ -300,11 +300,11 @@ class Build:
             return known, None
         return await keys.content_key(node.op, does, inputs, self._files), quick
 
-    async def _look_up(self, key: Digest, about: About) -> Found | None:
+    async def _look_up(self, key: Digest, about: About, op: Op, inputs: Sequence[Output] = ()) -> Found | None:
         found = await self._results.find(key)
         if found is None and self._asker.imports is not None:
             outputs = await self._asker.imports.find(key)
-            if outputs and await self._is_whole(outputs):
+            if outputs and can_be(op, inputs, outputs) and await self._is_whole(outputs):
                 found = await self._results.add(key, outputs, about)
         if found is not None:
             self._found += found.ids

@@ -4,11 +4,14 @@ Reference: moby/buildkit, docs/dev/merge-diff.md.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-from buildd.llb.ops import NO_INPUT, DiffOp, ExecOp, FileOp, MergeOp, Op
+from buildd.llb.ops import NO_INPUT, DiffOp, ExecOp, FileOp, MergeOp, Op, SourceOp
 from buildd.protocol import FileWorker, Output, Tree
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.resource.image import Layer
+
+_OF_IMAGES: Final = ("docker-image", "oci-layout")
 
 
 async def combine(op: MergeOp | DiffOp, inputs: Sequence[Output], files: FileWorker) -> Tree:
@@ -70,6 +73,31 @@ def with_history(op: Op, inputs: Sequence[Output], outputs: Sequence[Tree]) -> t
         nothing = (len(base.layers),) if len(tree.layers) == len(base.layers) else ()
         found.append(Tree(tree.layers, (*base.unchanged, *nothing)))
     return tuple(found)
+
+
+def can_be(op: Op, inputs: Sequence[Output], outputs: Sequence[Tree]) -> bool:
+    """Say whether ``outputs``, as somebody else tells them, can be a step's: as many, and each on what it is made from.
+
+    What a step has written is believed. What it stood on is known, and so are an image's layers: nobody tells those.
+    """
+    if isinstance(op, SourceOp):
+        return len(outputs) == 1 and op.identifier.partition("://")[0] not in _OF_IMAGES
+    if len(outputs) != len({each for each in _outputs_of(op) if each >= 0}):
+        return False
+    for index, tree in enumerate(outputs):
+        at = _base_of(op, index, len(inputs))
+        base = inputs[at] if 0 <= at < len(inputs) else Tree()
+        if not isinstance(base, Tree):  # of a client's directory, whose layer only the step makes
+            continue
+        if _common(base.layers, tree.layers) < len(base.layers) or len(tree.layers) > len(base.layers) + 1:
+            return False
+    return True
+
+
+def _outputs_of(op: Op) -> Sequence[int]:
+    if isinstance(op, ExecOp):
+        return [mount.output for mount in op.mounts]
+    return [action.output for action in op.actions] if isinstance(op, FileOp) else [0]
 
 
 def _base_of(op: Op, output: int, count: int) -> int:

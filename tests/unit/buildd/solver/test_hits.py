@@ -218,6 +218,41 @@ async def test_a_result_that_is_not_what_another_builder_says_is_run(solving: Be
     assert len(await solving.results.records()) == 2
 
 
+@pytest.mark.parametrize("lie", ["nothing below", "another base", "two layers", "two outputs", "no output"])
+async def test_a_result_that_does_not_stand_on_what_the_step_stands_on_is_run(
+    solving: Bench, tmp_path: Path, lie: str
+) -> None:
+    graph = run(image(), "step")
+    (tmp_path / "other").mkdir()
+    async with bench(tmp_path / "other") as other, other.build() as (build, _):
+        await build.solve(graph)
+        (base, last) = (each.outputs[0] for each in build.evaluated())
+        key = build.evaluated()[-1].key
+        solving.world.layers |= other.world.layers
+    assert isinstance(base, Tree)
+    assert isinstance(last, Tree)
+    lies = {
+        "nothing below": (Tree(last.layers[-1:]),),
+        "another base": (Tree((last.layers[-1], *base.layers)),),
+        "two layers": (Tree((*last.layers, last.layers[-1])),),
+        "two outputs": (last, last),
+        "no output": (),
+    }
+    async with solving.build(imports=FakeImports({key: lies[lie]})) as (build, _):
+        await build.solve(graph)
+    assert solving.executor.ran == ["step"]
+
+
+async def test_an_image_is_what_its_source_says_and_nobody_else(solving: Bench) -> None:
+    async with solving.build() as (build, _):
+        right = await build.solve(run(image(), "step"))
+        (base, _) = build.evaluated()
+    assert isinstance(right, Tree)
+    await solving.results.remove([each.id for each in await solving.results.records()])
+    async with solving.build(imports=FakeImports({base.key: (right,)})) as (build, _):
+        assert await build.solve(image()) == base.outputs[0]
+
+
 async def test_no_cache_asks_no_other_builder(solving: Bench) -> None:
     async with solving.build() as (build, _):
         await build.solve(run(image(), "step"))
