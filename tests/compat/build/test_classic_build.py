@@ -10,6 +10,8 @@ from pathlib import Path
 import docker as sdk_package
 import pytest
 
+from sampan.sys.processes import most_processes
+from tests.compat.conftest import TARGET
 from tests.support.docker_client import DockerClient, UnixConnection
 
 pytestmark = pytest.mark.root
@@ -240,11 +242,14 @@ def test_options_without_effect_are_refused(docker: DockerClient, image: str, co
 
 def test_steps_are_held_to_their_limits(docker: DockerClient, image: str, context: Path) -> None:
     groups = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"
-    write(context, f"FROM {image}\nRUN {groups}; nproc\nRUN head -c 100m /dev/zero | tail\n")
+    processes = "echo most $(cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null) processes"
+    write(context, f"FROM {image}\nRUN {groups}; nproc; {processes}\nRUN head -c 100m /dev/zero | tail\n")
     limits = ("--memory", "64m", "--memory-swap", "64m", "--cpuset-cpus", "0", "--no-cache")
     result = docker.fails("build", *limits, str(context))
     assert result.code != 0
     assert "67108864" in result.stdout + result.stderr
+    if not TARGET:  # dockerd lets a step have every process of the machine
+        assert f"most {most_processes() // 2} processes" in result.stdout
     assert "Minimum memory limit allowed is 6MB" in docker.fails("build", "--memory", "1m", str(context)).stderr
 
 
