@@ -35,6 +35,21 @@ def set_name(name: str) -> None:
     check(LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "PR_SET_NAME")
 
 
+def open_process(pid: int) -> int:
+    """Return a descriptor of process ``pid``, as pidfd_open(2) does, for a number that may be out of date.
+
+    Raises:
+        ProcessLookupError: there is no such process; also if the number is a thread's by now, of which the kernel says
+            ENOENT, and before Linux 6.9 EINVAL.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if pid > 0 and error.errno in (errno.ENOENT, errno.EINVAL):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid)) from error
+        raise
+
+
 def most_processes(kernel: Path = Path("/proc/sys/kernel")) -> int:
     """Return how many processes and threads the whole system can have: the lesser of what numbers and memory allow."""
     return min(int((kernel / name).read_text()) for name in ("pid_max", "threads-max"))

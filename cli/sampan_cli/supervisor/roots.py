@@ -20,6 +20,7 @@ from sampan.layout import Layout
 from sampan.services import KEPT, STARTED
 from sampan.sys.closed import RUN_ROOT, close_files, make_closed
 from sampan.sys.files import note_owner
+from sampan.sys.processes import open_process
 
 _LOCK: Final = "engine.lock"
 
@@ -104,7 +105,7 @@ def _lock(stack: contextlib.ExitStack, root: Path, mode: int, what: str) -> bool
 def _ends(pid: int) -> bool:
     """Say whether the process is gone, or goes within a moment: one that was just killed holds its locks until then."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = open_process(pid)
     except ProcessLookupError:
         return True
     process = Process("sampan", pid, pidfd)
@@ -156,7 +157,7 @@ def _holder(name: str, path: Path) -> Process | None:
         if pid is None:
             return None
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = open_process(pid)
         except ProcessLookupError:
             return None
         # Only now: had the owner died before pidfd_open, its number might be someone else's and the lock would be free.

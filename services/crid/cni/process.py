@@ -25,6 +25,7 @@ from crid.cni.model import Command, PluginError
 from sampan.cancellation import to_the_end
 from sampan.errors import UnavailableError
 from sampan.json_types import JsonObject
+from sampan.sys.processes import open_process
 
 _MAX_OUTPUT_BYTES: Final = 1 << 20  # of stdout; a result has some hundred
 _COMPLAINTS_BYTES: Final = 2000  # of stderr, from the end, that are shown
@@ -268,7 +269,7 @@ def kill_left_behind(sandboxes: Collection[str], grace_s: float = _GRACE_S, proc
         met.update(found)
         for pid in found:
             with suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
+                descriptor = open_process(pid)
                 try:
                     if (left_s := end - time.monotonic()) > 0:
                         _wait(descriptor, int(left_s * 1000))

@@ -18,6 +18,7 @@ from typing import Final
 
 from runtimed.host.facts import CgroupTree
 from sampan.log import log
+from sampan.sys.processes import open_process
 
 
 def remove_parent(trees: Sequence[CgroupTree], name: str) -> None:
@@ -146,7 +147,7 @@ class Orphans:
             pidfds: dict[int, int] = {}
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
-                    pidfds[pid] = os.pidfd_open(pid)
+                    pidfds[pid] = open_process(pid)
                     own.callback(os.close, pidfds[pid])
             still = self._processes(group)  # the same ones that were found
             killed = [pidfd for pid, pidfd in pidfds.items() if pid in still]

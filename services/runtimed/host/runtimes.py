@@ -27,6 +27,7 @@ from runtimed.host.advisories import Version, parse_version, vulnerabilities
 from runtimed.host.facts import CgroupLayout, HostFacts
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
+from sampan.sys.processes import open_process
 
 PREFERRED: Final = ("crun", "runc")
 
@@ -341,7 +342,7 @@ def _cgroup_removed(parent: str, bundle: str) -> Iterator[None]:
 
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process = os.pidfd_open(pid)
+        process = open_process(pid)
         try:
             signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [], _TIMEOUT_S)

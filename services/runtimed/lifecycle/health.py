@@ -26,6 +26,7 @@ from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import SampanError
 from sampan.resource.container import Health, HealthStatus, Probe, Status
 from sampan.resource.container_spec import HealthCheck, Process
+from sampan.sys.processes import open_process
 from sampan.sys.trees import remove_tree
 
 _INTERVAL_S: Final = 30.0
@@ -208,7 +209,7 @@ class HealthChecks:
 def _signalled(pid: int) -> Iterator[Callable[[], None]]:
     """Give a way to kill ``pid`` that never meets another process; a quick probe may have ended already."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = open_process(pid)
     except ProcessLookupError:
         yield lambda: None
         return

@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -30,3 +31,17 @@ def test_the_system_has_room_for_the_lesser_of_its_bounds(tmp_path: Path) -> Non
     (tmp_path / "threads-max").write_text("1000\n")
     assert processes.most_processes(tmp_path) == 1000
     assert processes.most_processes() > 0
+
+
+def test_a_number_that_a_thread_has_by_now_is_no_process_s() -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        with pytest.raises(ProcessLookupError):
+            processes.open_process(thread.native_id)
+    finally:
+        over.set()
+        thread.join()
+    os.close(processes.open_process(os.getpid()))

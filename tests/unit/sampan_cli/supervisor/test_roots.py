@@ -1,11 +1,12 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from sampan.errors import ConflictError
 from sampan.layout import Layout
-from sampan_cli.supervisor.roots import claim
+from sampan_cli.supervisor.roots import claim, services
 
 
 @pytest.fixture
@@ -66,3 +67,17 @@ def test_a_lock_whose_name_is_gone_is_no_lock(layout: Layout, monkeypatch: pytes
         assert path.exists()
         with pytest.raises(ConflictError), claim(layout):
             pass
+
+
+def test_a_lock_whose_owner_has_given_its_number_to_a_thread_is_nobody_s(layout: Layout) -> None:
+    lock = layout.data("imaged") / "lock"
+    lock.parent.mkdir(parents=True)
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        lock.write_text(f"{thread.native_id}\n")
+        assert services(layout, ["imaged"]) == []
+    finally:
+        over.set()
+        thread.join()
