@@ -176,6 +176,7 @@ def test_the_package_is_installed_without_a_network_and_starts_nothing(machine: 
     assert "Sampan version" in machine.sampan("--version").line
     assert machine("sh", "-c", "zcat /usr/share/man/man1/sampan-run.1.gz | grep -c '^.TH'").line == "1"
     assert "_SAMPAN_COMPLETE" in machine("cat", "/usr/share/bash-completion/completions/sampan").stdout
+    assert machine.fails("test", "-f", "/usr/share/doc/sampan/deploy/kubernetes/crictl.yaml").code == 0
     assert machine("sh", "-c", "grep -rlI /tmp/ /usr/lib/sampan/bin /usr/lib/sampan/pyvenv.cfg || true").line == ""
 
 

@@ -106,3 +106,12 @@ def test_commands_that_guides_name_are_such(document: str) -> None:
         )
         flags = {word.partition("=")[0] for word in own if word.startswith("-") and word != "-"}
         assert flags <= known, f"{document}: sampan {' '.join(words)}: {flags - known}"
+
+
+def test_files_for_a_machine_that_are_named_are_installed() -> None:
+    """Whoever has a package has no sources beside the guides."""
+    named = {found for each in DOCUMENTS for found in re.findall(r"`deploy/(\w+)", (ROOT / each).read_text())}
+    copied = re.search(r"^cp -r (.*) \"\$share/doc/sampan/deploy/\"$", (ROOT / "tools/install-tree").read_text(), re.M)
+    assert copied is not None
+    assert named
+    assert named <= {Path(each).name for each in copied[1].split()}
