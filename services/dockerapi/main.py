@@ -1,6 +1,7 @@
 """Wiring and life of dockerapi: the only file that knows every other."""
 
 import asyncio
+import grp
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -129,11 +130,21 @@ class ApiConfig(ServiceConfig):
         addresses = parse_all([*self.listen, *texts], self.tls, allow_unauthenticated=allowed)
         limits = [(self.socket_group, EVERYTHING)] * len(self.listen)
         for socket in self.sockets:
+            _check_group(socket.group)
             limits += [(socket.group or self.socket_group, socket.scope)] * len(socket.listen)
         return [
             Wanted(address, group, Entrance(str(address), scope))
             for address, (group, scope) in zip(addresses, limits, strict=True)
         ]
+
+
+def _check_group(name: str) -> None:
+    """Raise InvalidArgumentError for a group that there is not: nobody but root would get in, and nobody know why."""
+    if name:
+        try:
+            grp.getgrnam(name)
+        except KeyError:
+            raise InvalidArgumentError(f"sockets: there is no group {name!r}") from None
 
 
 async def build(service: Service[ApiConfig]) -> None:

@@ -1,5 +1,6 @@
 """What can be written in ``listen``, and what is refused."""
 
+import grp
 import os
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from dockerapi.listen.addresses import InheritedAddress, TcpAddress, TlsFiles, UnixAddress, parse, parse_all
 from dockerapi.listen.certificates import load
 from dockerapi.listen.sockets import choose, inherited, open_tcp, open_unix
+from dockerapi.main import ApiConfig, SocketConfig
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from tests.support.tls import make_certs
 from tests.unit.dockerapi.listen.conftest import files_of
@@ -128,3 +130,14 @@ def test_no_socket_of_systemd_s_is_said_in_dockerd_s_words() -> None:
     assert inherited({"LISTEN_PID": str(os.getpid())}) == []
     with pytest.raises(NotFoundError, match="no sockets found via socket activation"):
         choose(InheritedAddress(""), [])
+
+
+def test_a_group_that_there_is_not_is_named() -> None:
+    def config(group: str) -> ApiConfig:
+        return ApiConfig(sockets=(SocketConfig(listen=("unix:///run/x.sock",), group=group, read_only=True),))
+
+    with pytest.raises(InvalidArgumentError, match="sockets: there is no group 'monitorng'"):
+        config("monitorng").wanted()
+    (wanted,) = config(grp.getgrgid(0).gr_name).wanted()
+    assert wanted.group == grp.getgrgid(0).gr_name
+    assert [each.group for each in config("").wanted()] == ["sampan"]
