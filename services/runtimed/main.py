@@ -55,7 +55,7 @@ from runtimed.network.planning.default_bridge import parse_default_options
 from runtimed.network.planning.ipam import parse_default_pools
 from runtimed.network.publish.keeping import KeptSockets
 from runtimed.oci.builder import OciBundles
-from runtimed.oci.resources import oci_resources
+from runtimed.oci.resources import changed_resources
 from runtimed.oci.rootfs import furnish_at
 from runtimed.oci.runtime import OciRuntime
 from runtimed.stats.bulk import LayerUsage, Samples
@@ -291,7 +291,7 @@ class Core:
             self.memory, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
             self.bundles, self.events, self.background, self.paths,
             choose_runtime=lambda name: self.installed.choose(name).name,
-            limits=lambda resources: _without_devices(oci_resources(resources, self.host, [])),
+            limits=lambda resources: changed_resources(resources, self.host),
             defaults=self.service.config.defaults,
             remapping=self.remapping,
         )  # fmt: skip
@@ -371,11 +371,6 @@ class Core:
             UsageServicer(usage.objects),
         ):
             self.service.serve(servicer)
-
-
-def _without_devices(resources: Mapping[str, object]) -> dict[str, object]:
-    """Return limits alone: an update must not touch which devices a container may use."""
-    return {name: value for name, value in resources.items() if name != "devices"}
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from runtimed.host.facts import CgroupLayout, HostFacts
 from runtimed.oci.namespaces import check_sysctls
+from runtimed.oci.resources import below_own_oom_score
 from runtimed.oci.security.capabilities import check_capabilities
 from runtimed.oci.security.seccomp import own_profile
 from runtimed.oci.signals import parse_signal
@@ -18,6 +19,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ContainerSpec, Resources
 
 _NANO: Final = 1_000_000_000
+_LEAST_SHARES: Final = 2  # of cgroups of version 1, which take less for that
 _MAX_CPU: Final = 8191  # far above any machine: "0-4294967295" shall not fill memory
 
 _CPU: Final = re.compile(r"[0-9]{1,9}")
@@ -94,6 +96,8 @@ def _cpu(resources: Resources, host: HostFacts) -> list[str]:
         )
     if (resources.cpu_realtime_period_us or resources.cpu_realtime_runtime_us) and not host.limits.cpu_realtime:
         raise InvalidArgumentError("Your kernel does not support CPU real-time scheduler")
+    if 0 < resources.cpu_shares < _LEAST_SHARES and host.layout.version == 1:
+        raise InvalidArgumentError(f"the minimum allowed cpu-shares is {_LEAST_SHARES}")
     warnings = []
     if resources.cpu_shares and not host.limits.cpu_shares:
         warnings.append(_NOT_SUPPORTED.format("CPU shares", "Shares discarded."))
@@ -145,7 +149,7 @@ _THROTTLES: Final = {
 
 def _rest(resources: Resources, host: HostFacts) -> list[str]:
     warnings = []
-    if resources.pids_limit and not host.limits.pids:
+    if resources.pids_limit > 0 and not host.limits.pids:
         warnings.append(_NOT_SUPPORTED.format("PIDs limit capabilities", "PIDs limit discarded."))
     if resources.blkio_weight_devices and not host.limits.blkio_weight_device:
         warnings.append(_NOT_SUPPORTED.format("Block I/O weight_device", "Weight-device discarded."))
@@ -170,10 +174,18 @@ def _ulimits(resources: Resources, host: HostFacts) -> list[str]:
     return warnings
 
 
+def _oom_score(resources: Resources, host: HostFacts) -> list[str]:
+    asked, own = resources.oom_score_adj, host.oom_score_adj
+    if asked and below_own_oom_score(asked, host):
+        return [f"The engine may not lower OOM scores here: oom_score_adj is {own} instead of {asked}."]
+    return []
+
+
 _LIMITS: Final[tuple[Callable[[Resources, HostFacts], list[str]], ...]] = (
     _memory,
     _cpu,
     _cpuset,
     _rest,
     _ulimits,
+    _oom_score,
 )

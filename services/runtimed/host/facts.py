@@ -191,10 +191,9 @@ def _limits(trees: tuple[CgroupTree, ...]) -> Limits:
         cpu_quota=has("cpu", "cpu.cfs_quota_us") or has("cpu", "cpu.stat"),
         cpuset=has("cpuset", "cpuset.cpus"),
         pids=has("pids", "cgroup.procs"),
-        blkio_weight=has("blkio", "blkio.bfq.io_serviced") or has("blkio", "blkio.weight") or has("io", ""),
-        blkio_weight_device=has("blkio", "blkio.bfq.weight_device")
-        or has("blkio", "blkio.weight_device")
-        or has("io", ""),
+        # BFQ's weight has a name in version 1 that not every runtime knows: Docker takes it for none, too.
+        blkio_weight=has("blkio", "blkio.weight") or has("io", ""),
+        blkio_weight_device=has("blkio", "blkio.weight_device") or has("io", ""),
         blkio_throttle=has("blkio", "blkio.throttle.read_bps_device") or has("io", ""),
         # Version 2 has none; that of version 1 is built in seldom.
         cpu_realtime=cpu is not None and cpu.version == 1 and has("cpu", "cpu.rt_period_us"),

@@ -13,6 +13,7 @@ from sampan.resource.container_spec import DeviceLimit, Resources, Ulimit
 
 _PERIOD_US: Final = 100_000
 _INFINITY: Final = (1 << 64) - 1  # RLIM_INFINITY
+_MOST_PIDS: Final = 1 << 22  # PID_MAX_LIMIT: no machine has more
 
 
 def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict[str, object]]) -> dict[str, object]:
@@ -25,8 +26,8 @@ def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict
     cpu = _cpu(resources, host)
     if cpu:
         out["cpu"] = cpu
-    if resources.pids_limit and limits.pids:
-        out["pids"] = {"limit": resources.pids_limit if resources.pids_limit > 0 else -1}
+    if resources.pids_limit > 0 and limits.pids:  # a new group has none
+        out["pids"] = {"limit": resources.pids_limit}
     if block_io := _block_io(resources, host):
         out["blockIO"] = block_io
     if resources.hugepage_limits and limits.hugepages:
@@ -35,6 +36,18 @@ def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict
         ]
     if resources.unified:
         out["unified"] = dict(resources.unified)
+    return out
+
+
+def changed_resources(resources: Resources, host: HostFacts) -> dict[str, object]:
+    """Return what an update of a container's group says: limits alone, and not which devices may be used.
+
+    Without a limit on processes, the most that there can be: crun writes -1 as it is, which the kernel refuses.
+    """
+    out = oci_resources(resources, host, [])
+    del out["devices"]
+    if resources.pids_limit < 0 and host.limits.pids:
+        out["pids"] = {"limit": _MOST_PIDS}
     return out
 
 
@@ -133,8 +146,13 @@ def oci_rlimits(ulimits: Sequence[Ulimit], host: HostFacts) -> list[dict[str, ob
 
 def oom_score(score: int, host: HostFacts) -> int | None:
     """Return the score to set, or None to leave the engine's: lowering one's own takes CAP_SYS_RESOURCE."""
-    if score < host.oom_score_adj and "CAP_SYS_RESOURCE" not in host.capabilities:
+    if below_own_oom_score(score, host):
         if score:
             log.warning("oom score cannot be lowered", asked=score, given=host.oom_score_adj)
         return None
     return score
+
+
+def below_own_oom_score(score: int, host: HostFacts) -> bool:
+    """Whether the engine may not give a container so low a score."""
+    return score < host.oom_score_adj and "CAP_SYS_RESOURCE" not in host.capabilities

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from runtimed.containers.check import check_spec
-from runtimed.host.facts import Limits
+from runtimed.host.facts import CgroupLayout, Limits
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
     ContainerSpec,
@@ -95,3 +95,18 @@ def test_limits_that_the_kernel_lacks_are_warned_of() -> None:
 def test_a_ulimit_above_the_engines_own_is_warned_of() -> None:
     (warning,) = check(with_resources(ulimits=(Ulimit("nofile", 1024, 1 << 20),)))
     assert "nofile is 20000 instead of 1048576" in warning
+
+
+def test_a_score_below_the_engines_own_is_warned_of() -> None:
+    host = dataclasses.replace(HOST, oom_score_adj=0, capabilities=("CAP_CHOWN",))
+    (warning,) = check_spec(with_resources(oom_score_adj=-500), host, runtimes=[])
+    assert warning == "The engine may not lower OOM scores here: oom_score_adj is 0 instead of -500."
+    able = dataclasses.replace(host, capabilities=("CAP_SYS_RESOURCE",))
+    assert check_spec(with_resources(oom_score_adj=-500), able, runtimes=[]) == ()
+
+
+def test_fewer_shares_than_control_groups_of_version_1_have_are_refused() -> None:
+    old, new = (dataclasses.replace(HOST, layout=layout) for layout in (CgroupLayout.LEGACY, CgroupLayout.UNIFIED))
+    with pytest.raises(InvalidArgumentError, match="the minimum allowed cpu-shares is 2"):
+        check_spec(with_resources(cpu_shares=1), old, runtimes=[])
+    assert check_spec(with_resources(cpu_shares=1), new, runtimes=[]) == ()

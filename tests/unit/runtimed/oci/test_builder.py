@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -11,6 +12,7 @@ from runtimed.cgroups.naming import CgroupDriver, CgroupNames
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.mountinfo import MountInfo, read_mounts
 from runtimed.oci.mounts import build_mounts
+from runtimed.oci.resources import changed_resources, oci_resources
 from runtimed.oci.security.capabilities import DEFAULT, KNOWN, granted
 from runtimed.oci.security.seccomp import default_profile, own_profile
 from runtimed.protocol import NO_JOINS, Joins
@@ -268,3 +270,11 @@ def test_the_mount_table_is_read_with_its_escapes() -> None:
         MountInfo("/", shared=True, slave=False),
         MountInfo("/a b", shared=True, slave=True),
     )
+
+
+def test_an_update_says_how_many_processes_are_no_limit() -> None:
+    """A new group has none; one that had a limit gets the most that there can be, for crun does not know "max"."""
+    unlimited = Resources(pids_limit=-1, memory_bytes=64 << 20)
+    assert "pids" not in oci_resources(unlimited, HOST, [])
+    assert changed_resources(unlimited, HOST) == {"memory": ANY, "pids": {"limit": 1 << 22}}
+    assert "pids" not in changed_resources(Resources(), HOST)
