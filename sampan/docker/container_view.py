@@ -1,6 +1,7 @@
 """A container in the shapes that Docker's clients know: of ``inspect``, and of a list; and its execs."""
 
 import json
+import posixpath
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,12 +13,11 @@ from sampan.resource.container import (
     ContainerState,
     EndpointState,
     HealthStatus,
-    MountPoint,
     NetworkSettings,
     PublishedPort,
     Status,
 )
-from sampan.resource.container_spec import ContainerSpec, Endpoint, HealthCheck
+from sampan.resource.container_spec import ContainerSpec, Endpoint, HealthCheck, MountType
 from sampan.resource.exec import Exec
 
 
@@ -82,7 +82,7 @@ def inspect_json(container: ContainerDetails, version: Version = COMMAND_LINE) -
         "HostConfig": host_config_view.to_json(spec, sent.get("HostConfig") or {}, spec.runtime or container.runtime)
         | {"Links": list(container.links) or None},
         "GraphDriver": _graph_driver(container),
-        "Mounts": points_json(container.mounts),
+        "Mounts": points_json(container),
         "Config": _config(container, sent, version),
         "NetworkSettings": _network_settings(container, version),
     }
@@ -300,7 +300,7 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
                 one.network: endpoint_json(one, container.id, version) | _UNLISTED for one in network.endpoints
             }
         },
-        "Mounts": points_json(container.mounts),
+        "Mounts": points_json(container),
     }
     if container.size_rw_bytes:  # as everywhere in a list, nothing is not told
         result["SizeRw"] = container.size_rw_bytes
@@ -340,10 +340,18 @@ def _health_note(state: ContainerState) -> str:
     return " (health: starting)" if starting else f" ({state.health.status.value})"
 
 
-def points_json(points: Iterable[MountPoint]) -> list[dict[str, object]]:
-    """Return the mounts as they are, in the shape of ``Mounts`` in an inspect and in a list."""
+def points_json(container: ContainerDetails) -> list[dict[str, object]]:
+    """Return the mounts as they are, in the shape of ``Mounts`` in an inspect and in a list.
+
+    Those that a client asked for as ``Tmpfs`` are told there alone.
+    """
+    spec, told = container.spec, set[str]()
+    if b'"Tmpfs":{' in spec.docker:
+        told = {posixpath.normpath(target) for target in (sent_json(spec).get("HostConfig") or {}).get("Tmpfs") or {}}
     result = []
-    for point in points:
+    for point in container.mounts:
+        if point.type is MountType.TMPFS and point.target in told:
+            continue
         row: dict[str, object] = {"Type": point.type.value}
         if point.name:
             row["Name"] = point.name

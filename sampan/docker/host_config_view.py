@@ -58,7 +58,9 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
         "IOMaximumBandwidth": 0,
         "Cgroup": "",
     }
-    if further := mounts_json(spec.mounts):
+    if sent:
+        form["Binds"] = None  # unless they were sent: what is asked for in ``Mounts`` is there
+    elif further := mounts_json(spec.mounts):
         form["Mounts"] = further
     kept = {key: value for key, value in sent.items() if value is not None}
     typed = _namespaces_json(spec.namespaces) | _security_json(spec.security) | resources_json(spec.resources)
@@ -114,7 +116,7 @@ def resources_json(limits: Resources) -> dict[str, object]:
             "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
             "MemorySwappiness": limits.memory_swappiness,
             "OomScoreAdj": limits.oom_score_adj,
-            "PidsLimit": limits.pids_limit or None,
+            "PidsLimit": limits.pids_limit if limits.pids_limit > 0 else None,
             "Ulimits": [{"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in limits.ulimits],
             "ShmSize": limits.shm_size_bytes or _DEFAULT_SHM_BYTES,
         }

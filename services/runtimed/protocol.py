@@ -177,8 +177,11 @@ NO_JOINS = Joins()
 class Bundles(Protocol):
     """OCI runtime bundles: translation, plus reading users and groups, and making the working directory, in the root.
 
-    Everything but ``check`` and ``cgroup_path`` touches the disk: call it in a thread.
+    Everything but ``check`` and what begins with ``cgroup`` touches the disk: call it in a thread.
     """
+
+    def cgroup_namespace(self, spec: ContainerSpec) -> str:
+        """Return which one a container has, which need not say: ``private`` or ``host``."""
 
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         """Return the cgroup that a container gets, such as ``/sampan/<id>``; absolute, at the root of each tree.

@@ -205,6 +205,9 @@ class FakeMountedVolumes:
 class FakeBundles:
     """Satisfies ``protocol.Bundles``."""
 
+    def cgroup_namespace(self, spec: ContainerSpec) -> str:
+        return spec.namespaces.cgroup or "private"
+
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         return f"/fake/{container_id}"
 

@@ -139,6 +139,9 @@ class PlainNetworking:
 class PlainBundles:
     """Bundles with no more in them than what runs."""
 
+    def cgroup_namespace(self, spec: ContainerSpec) -> str:
+        return spec.namespaces.cgroup or "private"
+
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         return f"/{container_id}"
 

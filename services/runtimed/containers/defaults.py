@@ -31,6 +31,8 @@ from sampan.resource.container_spec import (
 
 _NO_NEW_PRIVILEGES: Final = "no-new-privileges"
 _SECCOMP: Final = "seccomp"
+_LABEL: Final = "label"
+_NO_LABEL: Final = "label=disable"
 _MOST_PROFILE_BYTES: Final = 1 << 20
 
 
@@ -55,6 +57,8 @@ class ContainerDefaults:
         security, resources = spec.security, spec.resources
         if self.no_new_privileges and not any(split_option(one)[0] == _NO_NEW_PRIVILEGES for one in security.options):
             security = replace(security, options=(*security.options, _NO_NEW_PRIVILEGES))
+        if _unlabelled(spec):
+            security = replace(security, options=(*security.options, _NO_LABEL))
         named = any(split_option(one)[0] == _SECCOMP for one in security.options)
         if self.seccomp and not named and not security.privileged:
             security = replace(security, options=(*security.options, f"{_SECCOMP}={self.seccomp}"))
@@ -94,6 +98,13 @@ class ContainerDefaults:
     def _dns(self, given: Dns) -> Dns:
         mine = self.dns
         return Dns(given.servers or mine.servers, given.search or mine.search, given.options or mine.options)
+
+
+def _unlabelled(spec: ContainerSpec) -> bool:
+    """Whether SELinux lets it be, as dockerd has it, for what it shares with the host; labels of its own go first."""
+    namespaces, security = spec.namespaces, spec.security
+    shares = security.privileged or "host" in (namespaces.pid, namespaces.ipc)
+    return shares and not any(split_option(one)[0] == _LABEL for one in security.options)
 
 
 def make_defaults(

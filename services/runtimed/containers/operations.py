@@ -150,14 +150,19 @@ class Containers:
         return await self._background.finish(self._make(entry), f"create {new_id}"), (*warnings, *more)
 
     def _resolved_namespaces(self, spec: ContainerSpec) -> Namespaces:
-        """Replace names in ``container:<name>`` by IDs, which stay right when that container is renamed."""
+        """Replace names in ``container:<name>`` by IDs, which stay right when that container is renamed.
+
+        What an inspect tells of control groups is what the host makes of it.
+        """
 
         def resolved(mode: str) -> str:
             name = mode.removeprefix("container:")
             return mode if name == mode else f"container:{self._other(name, spec.owner).id}"
 
         modes = spec.namespaces
-        return replace(modes, network=resolved(modes.network), pid=resolved(modes.pid), ipc=resolved(modes.ipc))
+        cgroup = modes.cgroup if spec.owner else self._bundles.cgroup_namespace(spec)
+        joined = {"network": resolved(modes.network), "pid": resolved(modes.pid), "ipc": resolved(modes.ipc)}
+        return replace(modes, cgroup=cgroup, **joined)
 
     def _check_links(self, spec: ContainerSpec) -> None:
         """Refuse a legacy link that can never be made; whether the other container runs, the start will see."""
@@ -179,8 +184,13 @@ class Containers:
             raise InvalidArgumentError(str(error)) from error
 
     def _with_joined_name(self, spec: ContainerSpec) -> ContainerSpec:
-        """Give a container that joins another's network its host name too, which is what its peers know it by."""
+        """Give a container that joins another's network its host name too, which is what its peers know it by.
+
+        One that shares the host's network is called as the host is.
+        """
         mode = spec.namespaces.network
+        if mode == "host" and not spec.hostname and not spec.owner:
+            return replace(spec, hostname=socket.gethostname())
         if not mode.startswith("container:") or spec.namespaces.uts == "host":
             return spec
         joined = self._other(mode.removeprefix("container:"), spec.owner).container

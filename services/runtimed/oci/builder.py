@@ -13,7 +13,7 @@ from runtimed.oci.devices.cdi import read_devices
 from runtimed.oci.devices.cdi_edits import inject
 from runtimed.oci.devices.nodes import oci_devices
 from runtimed.oci.mounts import build_mounts, targets
-from runtimed.oci.namespaces import oci_mappings, oci_namespaces, oci_sysctls
+from runtimed.oci.namespaces import host_cgroup_namespace, oci_mappings, oci_namespaces, oci_sysctls
 from runtimed.oci.process import build_exec, build_process, selinux_label
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import RootFs
@@ -43,6 +43,10 @@ class OciBundles:
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         """Return the cgroup that a container gets; absolute, at the root of each tree. InvalidArgumentError."""
         return self._cgroups.path(container_id, spec.resources.cgroup_parent, owned=bool(spec.owner))
+
+    def cgroup_namespace(self, spec: ContainerSpec) -> str:
+        """Return which one a container has, which need not say: ``private`` or ``host``."""
+        return "host" if host_cgroup_namespace(spec, self._host.layout) else "private"
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Validate what takes a look at the machine; return warnings. InvalidArgumentError in Docker's words."""

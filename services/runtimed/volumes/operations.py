@@ -32,6 +32,7 @@ from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking
 
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
+_SHARED: Final = "z"  # the mode that Docker shows for a volume of its own that was asked for without one
 
 
 class LocalVolumes:
@@ -245,11 +246,13 @@ class LocalVolumes:
             return ()
         held = await self._store.holds(container_id)
         points = []
-        for mount in mounts:
+        for position, mount in enumerate(mounts):
             if mount.type is MountType.IMAGE:
                 points.append(point_of(replace(mount, read_only=True), "", mount.source))
             elif mount.type is MountType.VOLUME:
                 volume = await self._hold(container_id, mount, held.get(normal(mount.target)))
+                if not mount.mode and volume.driver == LOCAL and position < len(spec.mounts):
+                    mount = replace(mount, mode=_SHARED)
                 points.append(point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
             else:
                 points.append(point_of(mount, mount.source))

@@ -77,7 +77,20 @@ def test_what_a_spec_says_stays() -> None:
 def test_who_is_privileged_keeps_its_rights_and_the_host_s_control_groups() -> None:
     spec = ALL.fill(ContainerSpec(security=Security(privileged=True)))
     assert spec.namespaces.cgroup == ""
-    assert spec.security.options == ("no-new-privileges",)
+    assert spec.security.options == ("no-new-privileges", "label=disable")
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (ContainerSpec(namespaces=Namespaces(pid="host")), ("label=disable",)),
+        (ContainerSpec(namespaces=Namespaces(ipc="host")), ("label=disable",)),
+        (ContainerSpec(namespaces=Namespaces(ipc="private", uts="host")), ()),
+        (ContainerSpec(security=Security(privileged=True, options=("label=type:t",))), ("label=type:t",)),
+    ],
+)
+def test_selinux_lets_those_be_that_share_the_host_s_processes(given: ContainerSpec, options: tuple[str, ...]) -> None:
+    assert ContainerDefaults().fill(given).security.options == options
 
 
 def test_profile_of_seccomp_is_read_from_its_file(tmp_path: Path) -> None:
