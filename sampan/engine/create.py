@@ -16,6 +16,7 @@ from sampan.resource.image import ImageDetails
 from sampan.resource.storage.snapshots import Layers, Snapshots
 
 _SECOND_NS: Final = 1_000_000_000
+_JOINED: Final = "container:"  # network modes that name whose network it is
 
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
 _NO_ENTRYPOINT: Final = ("",)
@@ -29,6 +30,8 @@ async def create_container(
     services: Creating, spec: ContainerSpec, platform: str, image: ImageDetails | None = None
 ) -> Created:
     """See ``Engine.create_container``; ``image`` is what ``spec`` names, if the caller has just looked it up."""
+    if spec.exposed_ports and spec.namespaces.network.startswith(_JOINED):  # an image's ports are its own affair
+        raise InvalidArgumentError("conflicting options: port exposing and the container type network mode")
     wanted = parse_platform(platform) if platform else None
     if image is None:
         image = await services.images.get(spec.image)

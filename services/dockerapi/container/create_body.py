@@ -78,6 +78,11 @@ def warnings(body: Mapping[str, object], version: Version) -> tuple[str, ...]:
     """Return what to tell whoever sent ``body``, which was accepted: what Docker's versions warn of."""
     host = Fields(body, "").fields("HostConfig")
     said = []
+    if host.number("KernelMemory") or host.number("KernelMemoryTCP"):
+        said.append(
+            "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. "
+            "Limitation discarded."
+        )
     volumes = [mount for mount in host.items("Mounts") if mount.text("Type") == "volume"]
     if version >= (1, 48) and host.text("VolumeDriver") and volumes:
         said.append(
@@ -151,7 +156,7 @@ def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> tuple
         name = next((name for name in given if network_mode(name) == mode), mode)
         first = given.get(name, Endpoint(mode))
         mac_address = first.mac_address or mac_address
-        given[name] = replace(first, links=(*first.links, *links), mac_address=mac_address)
+        given[name] = replace(first, links=tuple(dict.fromkeys((*first.links, *links))), mac_address=mac_address)
     return endpoints(mode, given.values())
 
 

@@ -12,7 +12,8 @@ from runtimed.network.core.model import OPTION_ENDPOINT_SYSCTLS
 from runtimed.network.kernel.rtnetlink import mac_bytes
 from sampan.errors import InvalidArgumentError, StartError
 
-_SETTING: Final = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.([a-z0-9_]+)=([^,/]*)")
+# docker writes in small letters what `run --network name=…,driver-opt=…` says.
+_SETTING: Final = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.(?:IFNAME|ifname)\.([a-z0-9_]+)=([^,/]*)")
 _NEIGHBOUR_ADVERTISEMENT: Final = 136
 _OVERRIDE: Final = 0x20000000  # whatever they remember of that address
 _TARGET_LINK_LAYER_ADDRESS: Final = 2

@@ -24,7 +24,7 @@ def check_request(request: NetworkRequest) -> None:
     limits.check_labels(request.labels, "labels")
     limits.check_labels(request.options, "options")
     limits.check_record(request, "network")
-    if request.name in PREDEFINED:
+    if request.name in (*PREDEFINED, "default"):
         raise PermissionDeniedError(f"operation is not permitted on predefined {request.name} network")
     if request.config_only:
         _check_configuration(request)

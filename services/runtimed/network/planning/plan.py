@@ -50,10 +50,11 @@ def check(spec: ContainerSpec, resolve: Resolve) -> tuple[NetworkSettings, tuple
     """Validate a spec; return the settings as requested, and warnings. See ``Networking.check``."""
     mode = network_mode(spec)
     bindings = ports.requests(spec)
-    exposed = [ports.parse_exposed(text) for text in spec.exposed_ports]
+    for text in spec.exposed_ports:
+        ports.parse_exposed(text)
     files.check_dns(spec.dns)
     if mode.startswith(CONTAINER_PREFIX) or namespace_path(mode):
-        _check_joining(spec, published=bool(bindings), exposed=bool(exposed))
+        _check_joining(spec, published=bool(bindings) or spec.publish_all_ports)
         return NetworkSettings(), ()
     requested = wanted(spec)
     states = []
@@ -96,7 +97,7 @@ def check_endpoint(network: Network, endpoint: Endpoint) -> None:
     options.check_endpoint(network, endpoint)
 
 
-def _check_joining(spec: ContainerSpec, *, published: bool, exposed: bool) -> None:
+def _check_joining(spec: ContainerSpec, *, published: bool) -> None:
     conflicts = {
         # Whoever joins a namespace by its file says what the host is called there: nobody else could.
         "hostname": bool(spec.hostname) and not namespace_path(network_mode(spec)),
@@ -108,8 +109,6 @@ def _check_joining(spec: ContainerSpec, *, published: bool, exposed: bool) -> No
         if given:
             kind = "container type network mode" if option == "port publishing" else "network mode"
             raise InvalidArgumentError(f"conflicting options: {option} and the {kind}")
-    if exposed and spec.publish_all_ports:
-        raise InvalidArgumentError("conflicting options: port exposing and the container type network mode")
 
 
 def parse_mac(text: str) -> str:

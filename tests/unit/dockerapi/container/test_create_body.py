@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dockerapi.container.create_body import parse
+from dockerapi.container.create_body import parse, warnings
 from sampan.docker.container_view import inspect_json, summary_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import (
@@ -280,3 +280,8 @@ def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
     assert settings["Networks"]["bridge"]["Aliases"] == ["db"]
     listed = summary_json(container, (1, 50), 0.0)
     assert (listed["Ports"], listed["NetworkSettings"]["Networks"]["bridge"]["Aliases"]) == ([], None)
+
+
+def test_a_limit_of_kernel_memory_is_warned_of() -> None:
+    (said,) = warnings({"HostConfig": {"KernelMemory": 64 << 20}}, (1, 41))
+    assert said.startswith("Your kernel does not support kernel memory limit capabilities")
