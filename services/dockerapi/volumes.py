@@ -9,7 +9,9 @@ from dockerapi.http.call import Call, empty, reply, to_filters
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Part, reply_object, rows_of
 from dockerapi.http.routing import Route
+from dockerapi.system.swarm import NOT_MANAGER
 from sampan.docker.volume_view import volume_json
+from sampan.errors import UnavailableError
 from sampan.resource.volume import VolumeRequest
 
 
@@ -25,8 +27,11 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """POST /volumes/create."""
-    return reply(volume_json(await call.volumes.create(parse_request(await call.body()))), 201)
+    """POST /volumes/create. One of a cluster, which docker's ``--scope`` and its like ask for, takes a swarm."""
+    body = await call.body()
+    if Fields(body, "").has("ClusterVolumeSpec") and call.version >= (1, 42):
+        raise UnavailableError(NOT_MANAGER)
+    return reply(volume_json(await call.volumes.create(parse_request(body))), 201)
 
 
 def parse_request(body: Mapping[str, object]) -> VolumeRequest:

@@ -8,7 +8,7 @@ from dockerapi.http.call import Call
 from dockerapi.http.routing import Route
 from sampan.errors import UnavailableError
 
-_NOT_MANAGER: Final = (
+NOT_MANAGER: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
@@ -31,7 +31,7 @@ _PATHS: Final = (
 
 async def not_manager(_: Call) -> web.StreamResponse:
     """Refuse whatever only a manager can do."""
-    raise UnavailableError(_NOT_MANAGER)
+    raise UnavailableError(NOT_MANAGER)
 
 
 async def not_part(_: Call) -> web.StreamResponse:

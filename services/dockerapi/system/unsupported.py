@@ -24,7 +24,7 @@ _PLUGIN: Final = (
 )
 
 
-# Docker has them in its experimental mode alone, and this is what it says without.
+# Docker has them in its experimental mode alone, and begins like this without.
 _CHECKPOINTS: Final = (
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
@@ -45,8 +45,8 @@ async def _no_plugin(call: Call) -> web.StreamResponse:
 
 async def _not_experimental(_: Call) -> web.StreamResponse:
     raise UnimplementedError(
-        "This experimental feature is disabled by default. Start the Docker daemon in experimental mode "
-        "in order to enable it."
+        "This experimental feature is disabled by default. "
+        "This engine has no experimental mode, and checkpoints no containers."
     )
 
 

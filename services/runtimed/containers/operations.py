@@ -161,8 +161,8 @@ class Containers:
 
         modes = spec.namespaces
         cgroup = modes.cgroup if spec.owner else self._bundles.cgroup_namespace(spec)
-        joined = {"network": resolved(modes.network), "pid": resolved(modes.pid), "ipc": resolved(modes.ipc)}
-        return replace(modes, cgroup=cgroup, **joined)
+        network, pid, ipc = (resolved(mode) for mode in (modes.network, modes.pid, modes.ipc))
+        return replace(modes, network=network, pid=pid, ipc=ipc, cgroup=cgroup)
 
     def _check_links(self, spec: ContainerSpec) -> None:
         """Refuse a legacy link that can never be made; whether the other container runs, the start will see."""
@@ -328,6 +328,8 @@ class Containers:
                 spec = replace(spec, resources=changed_resources(spec.resources, resources))
                 check_limits(spec.resources, small=bool(spec.owner))
             warnings = self._bundles.check(spec)
+            if spec.resources == entry.container.spec.resources:
+                warnings = ()  # whoever asked for these limits was told
             if resources is not None and entry.status in UP:
                 bundle = self._paths.container(entry.id).bundle
                 runtime = self._runner.runtime(entry.container)

@@ -114,3 +114,12 @@ def test_docker_s_small_letters_name_the_interface_too(
     option = "driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
     assert run("cat /proc/sys/net/ipv4/conf/eth0/log_martians", "--network", f"name={network},{option}").line == "1"
     docker("network", "rm", network)
+
+
+@pytest.mark.skipif(bool(TARGET), reason="docker has volumes of a cluster from API 1.42 on")
+def test_a_volume_of_a_cluster_takes_a_swarm(docker: DockerClient) -> None:
+    for flags in (["--scope", "multi"], ["--availability", "pause"], ["--sharing", "readonly"]):
+        refused = docker.fails("volume", "create", *flags, "of-a-cluster")
+        assert refused.code == 1
+        assert "This node is not a swarm manager." in refused.stderr
+    assert "of-a-cluster" not in docker("volume", "ls", "--quiet").stdout
