@@ -7,6 +7,7 @@ its first line, since the number of a file that is gone may be a new one's.
 import contextlib
 import gzip
 import io
+import itertools
 import os
 from collections import deque
 from pathlib import Path
@@ -80,38 +81,38 @@ class _File:
     def seek_tail(self, lines: int, form: Format) -> int:
         """Go to where the last ``lines`` lines begin, or to its beginning; return how many fewer it has."""
         if self._packed is not None:
-            return self._seek_tail_packed(self._packed, lines)
+            return self._seek_tail_packed(self._packed, lines, form)
         size = os.fstat(self._fd).st_size
         newlines = newlines_backwards(lambda count, offset: os.pread(self._fd, count, offset), size, _BLOCK_BYTES)
         end = next(newlines, -1)
+        if end < 0:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            return lines
         last = True
-        for newline in newlines:
-            # Only a piece of a long line is this long and no line of its own; it counts with that line's end.
-            is_piece = end - newline > CHUNK_BYTES and not form.ends_line(
-                os.pread(self._fd, end - newline - 1, newline + 1)
-            )
-            if last or not is_piece:
+        for newline in itertools.chain(newlines, (-1,)):
+            if last or not self._is_piece(newline + 1, end, form):
                 if lines == 0:
                     os.lseek(self._fd, end + 1, os.SEEK_SET)
                     return 0
                 lines -= 1
             last = False
             end = newline
-        if end >= 0:
-            if lines == 0:
-                os.lseek(self._fd, end + 1, os.SEEK_SET)
-                return 0
-            lines -= 1
         os.lseek(self._fd, 0, os.SEEK_SET)
         return lines
 
-    def _seek_tail_packed(self, packed: gzip.GzipFile, lines: int) -> int:
+    def _is_piece(self, begin: int, end: int, form: Format) -> bool:
+        """Whether a record is a piece of a long line, which counts with that line's end. Only pieces are so long."""
+        return end - begin >= CHUNK_BYTES and not form.ends_line(os.pread(self._fd, end - begin, begin))
+
+    def _seek_tail_packed(self, packed: gzip.GzipFile, lines: int, form: Format) -> int:
         begins: deque[int] = deque(maxlen=lines)
-        offset = 0
+        offset, begins_line = 0, True
         with contextlib.suppress(EOFError, OSError):
-            for line in packed:
-                begins.append(offset)
-                offset += len(line)
+            for record in packed:
+                if begins_line:
+                    begins.append(offset)
+                begins_line = len(record) <= CHUNK_BYTES or form.ends_line(record.removesuffix(b"\n"))
+                offset += len(record)
         packed.seek(begins[0] if begins else 0)
         return lines - len(begins)
 

@@ -8,6 +8,7 @@ import pytest
 from runtimed.logs.files import LogFiles
 from runtimed.logs.formats import JsonLines
 from runtimed.logs.reader import read_log
+from runtimed.logs.records import CHUNK_BYTES
 from runtimed.logs.rotation import files_of
 from sampan.resource.streams import LogEntry, LogQuery
 from sampan.sys.inotify import FileWatches
@@ -149,4 +150,24 @@ def test_file_with_the_number_of_one_that_was_compressed_is_another(tmp_path: Pa
         while entries := files.read():
             found += numbers(entries)
         assert found == expected
+        files.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("before", [0, 1])
+def test_pieces_of_a_long_line_count_with_its_end(tmp_path: Path, before: int, packed: bool) -> None:
+    head, end = b'{"log":"', b'","stream":"stdout","time":"2026-11-24T04:00:00.000000000Z"}\n'
+    piece = head + b"x" * CHUNK_BYTES + end
+    records = line(1) * before + piece + piece + head + b"x\\n" + end + line(2)
+    path = tmp_path / "log"
+    path.write_bytes(b"" if packed else records)
+    if packed:
+        (tmp_path / "log.1.gz").write_bytes(gzip.compress(records))
+    for tail, length in ((1, 2), (2, 2 * CHUNK_BYTES + 4), (3, 2 * CHUNK_BYTES + 4 + 2 * before)):
+        files = LogFiles(path, JsonLines())
+        files.open(tail)
+        found = b""
+        while entries := files.read():
+            found += b"".join(entry.line for entry in entries)
+        assert len(found) == length
         files.close()
