@@ -33,10 +33,7 @@ async def create_container(
     if spec.exposed_ports and spec.namespaces.network.startswith(_JOINED):  # an image's ports are its own affair
         raise InvalidArgumentError("conflicting options: port exposing and the container type network mode")
     wanted = parse_platform(platform) if platform else None
-    if image is None:
-        image = await services.images.get(spec.image)
-    if wanted is not None:
-        _check_platform(spec.image, wanted, image.platform)
+    image = await _image_for(services, spec.image, wanted, image)
     warnings = () if wanted is not None else _platform_warning(image.platform)
     complete = await _with_stacks(services, merge(spec, image), image)
     try:
@@ -46,7 +43,7 @@ async def create_container(
         if all([not chain or await _stands(services.snapshots, chain) for chain in needed]):
             raise
         # It was removed between the two, with its image, or with another one of the same layers.
-        image = await services.images.get(spec.image)
+        image = await _image_for(services, spec.image, wanted)
         created = await services.containers.create(await _with_stacks(services, merge(spec, image), image))
     return Created(created.id, (*warnings, *created.warnings))
 
@@ -155,12 +152,24 @@ def _with_missing(values: tuple[str, ...], more: Iterable[str]) -> tuple[str, ..
     return (*values, *(value for value in more if value not in values))
 
 
-def _check_platform(name: str, wanted: Platform, actual: Platform) -> None:
-    if not wanted.runs(actual):
+async def _image_for(
+    services: Creating, name: str, wanted: Platform | None, known: ImageDetails | None = None
+) -> ImageDetails:
+    """Return the image or, if it is not for the platform that is asked for, what its index has for that.
+
+    Raises:
+        NotFoundError: there is no such image, or nothing for the platform is here; in Docker's words.
+    """
+    image = known if known is not None else await services.images.get(name)
+    if wanted is None or wanted.runs(image.platform):
+        return image
+    try:
+        return await services.images.get(name, platform=wanted)
+    except NotFoundError as error:
         raise NotFoundError(
             f"image with reference {name} was found but does not provide the specified platform "
-            f"(wanted {wanted}, actual: {actual})"
-        )
+            f"(wanted {wanted}, actual: {image.platform})"
+        ) from error
 
 
 def _platform_warning(actual: Platform) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from runtimed.volumes.lending import Lender
 from runtimed.volumes.local_driver import LocalDriver, check_options
 from runtimed.volumes.plugged import PluggedVolumes, is_plugged
 from runtimed.volumes.plugins import Plugins
-from runtimed.volumes.selection import check_sources, make_source, point_of, select, split_prune_filters
+from runtimed.volumes.selection import check_sources, make_source, point_of, select, shared, split_prune_filters
 from runtimed.volumes.store import Filled, Hold, VolumeStore
 from runtimed.volumes.users import Users, volumes_of
 from sampan import limits
@@ -32,7 +32,6 @@ from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking
 
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
-_SHARED: Final = "z"  # the mode that Docker shows for a volume of its own that was asked for without one
 
 
 class LocalVolumes:
@@ -238,10 +237,8 @@ class LocalVolumes:
         check_mounts(spec.mounts, spec.anonymous_volumes)
         await asyncio.to_thread(check_sources, spec.mounts)
         covered = {normal(mount.target) for mount in spec.mounts}
-        mounts = [*spec.mounts]
-        mounts += [
-            Mount(MountType.VOLUME, target) for target in spec.anonymous_volumes if normal(target) not in covered
-        ]
+        anonymous = [target for target in spec.anonymous_volumes if normal(target) not in covered]
+        mounts = [*spec.mounts, *(Mount(MountType.VOLUME, target) for target in anonymous)]
         if not mounts:
             return ()
         held = await self._store.holds(container_id)
@@ -251,9 +248,8 @@ class LocalVolumes:
                 points.append(point_of(replace(mount, read_only=True), "", mount.source))
             elif mount.type is MountType.VOLUME:
                 volume = await self._hold(container_id, mount, held.get(normal(mount.target)))
-                if not mount.mode and volume.driver == LOCAL and position < len(spec.mounts):
-                    mount = replace(mount, mode=_SHARED)
-                points.append(point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
+                known = shared(mount, volume.driver) if position < len(spec.mounts) else mount
+                points.append(point_of(known, self.mountpoint(volume), volume.name, volume.driver))
             else:
                 points.append(point_of(mount, mount.source))
         return tuple(points)

@@ -1,6 +1,7 @@
 """Which volumes a list shows and a prune takes, and what of a container's mounts lies on the host."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +11,10 @@ from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import MountPoint
 from sampan.resource.container_spec import Mount, MountType
 from sampan.resource.listing import Filters
-from sampan.resource.volume import Volume
+from sampan.resource.volume import LOCAL, Volume
 
 _LISTED: Final = frozenset({"name", "driver", "dangling", "label", "label!"})
+_SHARED: Final = "z"
 _PRUNED: Final = frozenset({"all", "label", "label!"})
 
 
@@ -65,6 +67,11 @@ def check_sources(mounts: Iterable[Mount]) -> None:
             raise InvalidArgumentError(
                 f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
             )
+
+
+def shared(mount: Mount, driver: str) -> Mount:
+    """Return how a volume was asked for, with the mode that Docker shows for one of its own without any."""
+    return replace(mount, mode=_SHARED) if driver == LOCAL and not mount.mode else mount
 
 
 def point_of(mount: Mount, source: str, volume: str = "", driver: str = "") -> MountPoint:
