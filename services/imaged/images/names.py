@@ -5,8 +5,8 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from imaged.content import store as rows
@@ -150,8 +150,36 @@ class Images:
             NotFoundError: in Docker's words.
             InvalidArgumentError: neither an ID nor a name.
         """
-        record, _ = await self._store.read(lambda db: find(db, image))
+        try:
+            record, _ = await self._store.read(lambda db: find(db, image))
+        except NotFoundError:
+            if beneath := await self._beneath(image):
+                return beneath
+            raise
         return Image(record, await self._config(record.id, 0))
+
+    async def _beneath(self, config: str) -> Image | None:
+        """Find what an index has for another platform, by its whole ID: containers are made of it, too."""
+        for record in await self._store.read(lambda db: image_store.claimants(db, config)):
+            for member in (await self.tree(record.target)).members:
+                if member.available and member.is_image and member.blobs[1].digest == config:
+                    return await self._of_member(record, member)
+        return None
+
+    async def _of_member(self, record: ImageRecord, member: Member) -> Image:
+        """Return what the index that ``record`` stands for has, under its names, and is no image of its own."""
+        manifest, described, *layers = member.blobs
+        config = await self._config(described.digest, described.size)
+        record = replace(
+            record,
+            id=described.digest,
+            manifest=manifest,
+            layers=pair_layers(Manifest(described, tuple(layers)), config),
+            content_bytes=member.here_bytes,
+            parent=None,
+            deferred=(),
+        )
+        return Image(record, config)
 
     async def of_platform(self, image: str, platform: Platform) -> Image:
         """Find an image as ``get`` does, and return it or, if it is for another platform, what its index has for this.
@@ -165,20 +193,8 @@ class Images:
         if platform.accepts(found.config.platform):
             return found
         for member in (await self.tree(found.record.target)).of_platform(platform):
-            manifest, described, *layers = member.blobs
-            with suppress(NotFoundError):
-                return await self.get(described.digest)
-            config = await self._config(described.digest, described.size)
-            record = replace(
-                found.record,
-                id=described.digest,
-                manifest=manifest,
-                layers=pair_layers(Manifest(described, tuple(layers)), config),
-                content_bytes=member.here_bytes,
-                parent=None,
-                deferred=(),
-            )
-            return Image(record, config)
+            own = await self._store.read(partial(image_store.get_image, image=member.blobs[1].digest))
+            return Image(own, await self._config(own.id, 0)) if own else await self._of_member(found.record, member)
         raise NotFoundError(
             f"image with reference {image} was found but does not provide the specified platform ({platform})"
         )

@@ -8,6 +8,7 @@ from imaged.images.model import Image, Removed
 from imaged.images.names import Images
 from imaged.images.removal import in_the_way
 from sampan.errors import NotFoundError
+from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import ImageUse
 
@@ -41,6 +42,7 @@ async def remove_platform(
         return await _replace(images, found, tree, others[0], force=force, in_use=in_use)
     if await _is_nameless(images, fitting[0]):
         return await images.remove(_config(fitting[0]), force=force, in_use=in_use)
+    _refuse_used(fitting[0], in_use, force=force)
     return await images.give_up(found.record.id, fitting[0])
 
 
@@ -62,6 +64,12 @@ async def _replace(
     if left.names:  # by other manifests
         return Removed()
     return await images.remove(record.id, force=force, in_use=in_use)
+
+
+def _refuse_used(member: Member, in_use: Collection[ImageUse], *, force: bool) -> None:
+    for use in in_use:
+        if use.image == _config(member) and (use.running or not force):
+            raise in_the_way(Digest(use.image), use)
 
 
 async def _is_nameless(images: Images, member: Member) -> bool:

@@ -60,9 +60,8 @@ class _Step:
         db, request = self.db, self.request
         record, name = find(db, asked)
         continued = bool(image_store.children(db, record.id))
-        plan = plan_removal(
-            record, asked, name, request.in_use.get(record.id), force=request.force, continued=continued
-        )
+        use = request.in_use.get(record.id) or _use_beneath(db, record, request.in_use)
+        plan = plan_removal(record, asked, name, use, force=request.force, continued=continued)
         self.before.setdefault(record.id, claims.targets(db, record))
         image_store.delete_names(db, plan.untag)
         self.changes += [ImageChange(record.id, untagged=reference.familiar) for reference in plan.untag]
@@ -147,6 +146,16 @@ class Remover:
             else:
                 break
         return Removed(changes, sum(gone.values()), tuple(deleted))
+
+
+def _use_beneath(db: sqlite3.Connection, record: ImageRecord, in_use: Mapping[str, ImageUse]) -> ImageUse | None:
+    """Return who uses what an image's index has for another platform and is no image of its own; runners first."""
+    uses = [
+        in_use[digest]
+        for digest in image_store.claimed(db, record.id)
+        if digest in in_use and image_store.get_image(db, digest) is None
+    ]
+    return max(uses, key=lambda use: use.running, default=None)
 
 
 def _forsaken(db: sqlite3.Connection, image: Digest | None, in_use: Collection[str]) -> ImageRecord | None:

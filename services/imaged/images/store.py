@@ -142,6 +142,17 @@ def children(db: sqlite3.Connection, image: Digest) -> list[Digest]:
     return [Digest(row[0]) for row in found]
 
 
+def claimed(db: sqlite3.Connection, image: Digest) -> list[Digest]:
+    """Return the blobs that an image keeps: its own, and what its index has of other platforms."""
+    return [Digest(row[0]) for row in db.execute("SELECT digest FROM image_blobs WHERE image = ?", (image,))]
+
+
+def claimants(db: sqlite3.Connection, blob: str) -> list[ImageRecord]:
+    """Return the images that keep a blob."""
+    found = db.execute("SELECT image FROM image_blobs WHERE digest = ? ORDER BY image", (blob,)).fetchall()
+    return [existing(db, Digest(row[0])) for row in found]
+
+
 def layers_of(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> dict[Digest, Layer]:
     """Return those of the layers that an image has, in the form that they are here."""
     found = {}

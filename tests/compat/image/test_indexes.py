@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat.conftest import TARGET
 from tests.compat.image.test_image_operations import output_of, skopeo
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
@@ -300,3 +301,24 @@ def test_one_platform_is_removed_and_the_other_stays(
     engine.sampan("pull", "--quiet", "--platform", "linux/arm64", name)
     engine.sampan("rmi", "--platform", "linux/amd64", name)
     assert json.loads(docker("image", "inspect", name).stdout)[0]["Architecture"] == "arm64"
+
+
+@pytest.mark.skipif(bool(TARGET), reason="that needs a store that keeps an index")
+def test_a_container_is_made_of_what_an_index_has_for_a_platform(
+    docker: DockerClient, index: tuple[str, bytes], unique: Unique, tmp_path: Path
+) -> None:
+    name, _ = index
+    pull_both(docker, name)
+    docker("save", "--output", str(tmp_path / "multi.tar"), name)
+    docker("rmi", "--force", name, arm_image().id)
+    docker("load", "--input", str(tmp_path / "multi.tar"))
+    container, committed = unique("arm"), unique("committed")
+    docker("create", "--name", container, "--pull", "never", "--platform", "linux/arm64", name, "/arm")
+    assert docker("inspect", "--format", "{{.Image}}", container).line == arm_image().id
+    refused = docker.fails("rmi", name)
+    assert refused.code == 1
+    assert "is using its referenced image" in refused.stderr
+    docker("commit", container, committed)
+    assert docker("image", "inspect", "--format", "{{.Architecture}}", committed).line == "arm64"
+    docker("rm", container)
+    docker("rmi", committed, name)
