@@ -244,12 +244,9 @@ class Core:
             Grants((layout.data("buildd"), layout.run("buildd")), (layout.run("buildd"),)),
             self.metrics,
         )
-        # One that forks without end leaves the machine enough for whoever is to end it.
-        pids_limit = self.host.most_processes // 2 if self.host.limits.pids else 0
         return Steps(
-            parts, self.paths, self._step_runtime, os.environ, self.cgroups, self.service.stopping, self.watches,
-            pids_limit,
-        )  # fmt: skip
+            parts, self.paths, self._step_runtime, os.environ, self.cgroups, self.service.stopping, self.watches
+        )
 
     def _step_runtime(self) -> RuntimeCommand:
         runtime = self.installed.choose_to_stay()

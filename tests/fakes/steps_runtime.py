@@ -184,7 +184,7 @@ class StepsMachine:
         )
         command = RuntimeCommand(runtime, directory / "unused")
         self.steps = Steps(
-            parts, self.paths, lambda: command, os.environ, CgroupNames("sampan"), self.stopping, self.watches, 1000
+            parts, self.paths, lambda: command, os.environ, CgroupNames("sampan"), self.stopping, self.watches
         )
 
     def left(self) -> list[str]:

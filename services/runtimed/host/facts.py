@@ -30,9 +30,6 @@ class CgroupLayout(enum.Enum):
         return 2 if self is CgroupLayout.UNIFIED else 1
 
 
-_PID_MAX: Final = 32768  # proc_sys_kernel(5)
-
-
 @dataclass(frozen=True, slots=True)
 class CgroupTree:
     """One mounted hierarchy."""
@@ -78,7 +75,6 @@ class HostFacts:
     # Hard limits that cannot be exceeded for want of CAP_SYS_RESOURCE, by the names that --ulimit uses.
     hard_limits: dict[str, int] = field(default_factory=dict)
     oom_score_adj: int = 0
-    most_processes: int = _PID_MAX  # threads count, as the kernel has it
     apparmor: bool = False
     selinux: bool = False
     seccomp: bool = True
@@ -128,7 +124,6 @@ def read_host() -> HostFacts:
         capabilities=capabilities,
         hard_limits=hard,
         oom_score_adj=int(_text(Path("/proc/self/oom_score_adj")) or 0),
-        most_processes=_most_processes(),
         apparmor=_text(Path("/sys/module/apparmor/parameters/enabled")) == "Y",
         selinux=Path("/sys/fs/selinux/enforce").exists(),
         seccomp=Path("/proc/sys/kernel/seccomp/actions_avail").exists(),
@@ -220,11 +215,6 @@ def _hard_limits() -> dict[str, int]:
         if hard != _UNLIMITED:
             limits[name] = hard
     return limits
-
-
-def _most_processes() -> int:
-    limits = (_text(Path("/proc/sys/kernel") / name) for name in ("pid_max", "threads-max"))
-    return min((int(limit) for limit in limits if limit.isdigit()), default=_PID_MAX)
 
 
 def _text(path: Path) -> str:

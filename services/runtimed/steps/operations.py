@@ -89,9 +89,8 @@ class Steps:
         cgroups: CgroupNames,
         stopping: asyncio.Event,
         watches: FileWatches,
-        pids_limit: int,
     ) -> None:
-        """``choose_runtime`` raises if none works. ``pids_limit`` is for steps that come without one."""
+        """``choose_runtime`` raises if none works."""
         self._parts = parts
         self._paths = paths
         self._choose_runtime = choose_runtime
@@ -99,14 +98,13 @@ class Steps:
         self._cgroups = cgroups
         self._stopping = stopping
         self._watches = watches
-        self._pids_limit = pids_limit
         self._running: dict[str, _Step] = {}
 
     async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
         """See ``resource.protocols.Steps``."""
         host = self._host(spec)
         if host is None:
-            container = container_of(spec, self._cgroups, self._pids_limit)
+            container = container_of(spec, self._cgroups)
             self._parts.bundles.check(container.spec)
             await self._parts.networking.check(container.spec)
         else:

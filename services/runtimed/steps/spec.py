@@ -1,7 +1,7 @@
 """A step as the container that it is isolated as; what can be refused before anything is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,7 +21,7 @@ from sampan.docker.options.limits import check_limits
 from sampan.docker.options.mounts import normal
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, MountPoint
-from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, Process, Resources, Security
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, Process, Security
 
 _NETWORKS: Final[Mapping[StepNetwork, str]] = {
     StepNetwork.SANDBOX: "bridge",
@@ -43,12 +43,11 @@ class Shown:
     is_directory: bool
 
 
-def container_of(spec: StepSpec, cgroups: CgroupNames, pids_limit: int) -> Container:
+def container_of(spec: StepSpec, cgroups: CgroupNames) -> Container:
     """Return a container, of which there is no record, that is isolated as the step is to be; without its mounts.
 
     Its cgroup is ``<engine>/steps/<id>``, or ``<parent>/<id>`` in a parent that the request names, where nothing else
-    would be left of it; of systemd's a scope in a slice. ``pids_limit`` is how many processes and threads it may have
-    if the request does not say.
+    would be left of it; of systemd's a scope in a slice.
 
     Raises:
         InvalidArgumentError: a bad mount, limit or cgroup parent, or devices.
@@ -60,16 +59,15 @@ def container_of(spec: StepSpec, cgroups: CgroupNames, pids_limit: int) -> Conta
     _check_mounts(spec.mounts)
     check_limits(spec.resources)
     path = cgroups.of_step(spec.id, spec.resources.cgroup_parent)
-    limits = replace(spec.resources, pids_limit=spec.resources.pids_limit or pids_limit)
-    return Container(spec.id, _as_container(spec, limits), datetime.now(UTC), cgroup_path=path)
+    return Container(spec.id, _as_container(spec), datetime.now(UTC), cgroup_path=path)
 
 
-def _as_container(spec: StepSpec, limits: Resources) -> ContainerSpec:
+def _as_container(spec: StepSpec) -> ContainerSpec:
     return ContainerSpec(
         process=process_of(spec.process),
         hostname=spec.hostname or DEFAULT_HOSTNAME,
         mounts=tuple([_tmpfs(mount, mount.source) for mount in spec.mounts if isinstance(mount.source, TmpfsSource)]),
-        resources=limits,
+        resources=spec.resources,
         security=Security(privileged=spec.security is StepSecurity.INSECURE, read_only_root=spec.root_read_only),
         namespaces=Namespaces(network=_NETWORKS[spec.network]),
         extra_hosts=spec.extra_hosts,

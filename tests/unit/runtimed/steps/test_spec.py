@@ -14,7 +14,7 @@ SPEC = StepSpec("0123456789ab", StepProcess(("make", "all"), ("A=b",), "/src", "
 
 
 def test_it_is_confined_as_a_container_with_a_cgroup_beside_the_containers() -> None:
-    made = container_of(SPEC, CgroupNames("sampan"), 1000)
+    made = container_of(SPEC, CgroupNames("sampan"))
     assert (made.id, made.name, made.cgroup_path) == (SPEC.id, "", "/sampan/steps/0123456789ab")
     assert made.spec.process.args == ("make", "all")
     assert (made.spec.process.working_dir, made.spec.process.user) == ("/src", "web")
@@ -32,18 +32,12 @@ def test_what_is_asked_for_is_passed_on() -> None:
         security=StepSecurity.INSECURE,
         resources=Resources(memory_bytes=8 << 20, cgroup_parent="/mine/"),
     )
-    made = container_of(asked, CgroupNames("sampan"), 1000)
+    made = container_of(asked, CgroupNames("sampan"))
     assert made.cgroup_path == "/mine/0123456789ab"
     assert (made.spec.security.privileged, made.spec.security.read_only_root) == (True, True)
     assert (made.spec.namespaces.network, made.spec.hostname, made.spec.resources.memory_bytes) == (
         "host", "here", 8 << 20,
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(("asked", "limit"), [(0, 1000), (50, 50), (5000, 5000), (-1, -1)])
-def test_one_that_does_not_say_may_have_so_many_processes(asked: int, limit: int) -> None:
-    made = container_of(replace(SPEC, resources=Resources(pids_limit=asked)), CgroupNames("sampan"), 1000)
-    assert made.spec.resources.pids_limit == limit
 
 
 @pytest.mark.parametrize(
@@ -60,7 +54,7 @@ def test_one_that_does_not_say_may_have_so_many_processes(asked: int, limit: int
 )
 def test_a_bad_mount_is_refused(mounts: tuple[StepMount, ...], why: str) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
-        container_of(replace(SPEC, mounts=mounts), CgroupNames("sampan"), 1000)
+        container_of(replace(SPEC, mounts=mounts), CgroupNames("sampan"))
 
 
 @pytest.mark.parametrize(
@@ -74,12 +68,12 @@ def test_a_bad_mount_is_refused(mounts: tuple[StepMount, ...], why: str) -> None
 )
 def test_a_bad_limit_is_refused(resources: Resources, why: str) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
-        container_of(replace(SPEC, resources=resources), CgroupNames("sampan"), 1000)
+        container_of(replace(SPEC, resources=resources), CgroupNames("sampan"))
 
 
 def test_a_root_must_be_named() -> None:
     with pytest.raises(InvalidArgumentError, match="needs the key of a snapshot"):
-        container_of(replace(SPEC, root=""), CgroupNames("sampan"), 1000)
+        container_of(replace(SPEC, root=""), CgroupNames("sampan"))
 
 
 def test_targets_in_others_and_in_what_the_kernel_shows_are_not_the_roots() -> None:
