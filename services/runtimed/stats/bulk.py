@@ -15,7 +15,7 @@ from runtimed.cgroups.naming import CgroupNames
 from runtimed.cgroups.usage import BriefUsage
 from runtimed.containers.memory_store import UP, MemoryStore
 from runtimed.lifecycle.background import Background
-from sampan.errors import SampanError
+from sampan.errors import InvalidArgumentError, SampanError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import Resources
 from sampan.resource.listing import EVERYONE
@@ -113,12 +113,8 @@ class Samples:
     async def of(
         self, owner: str, ids: Sequence[str], *, detailed: bool = False, parents: Sequence[str] = ()
     ) -> tuple[ContainerSample, ...]:
-        """Return a sample of each that runs: of ``owner``'s, and with ``ids`` of those alone; and of ``parents``.
-
-        Raises:
-            InvalidArgumentError: a parent is no slice, and systemd makes cgroups.
-        """
-        above = {name: self._cgroups.parent_path(name, owned=bool(owner)) for name in parents}
+        """Return a sample of each that runs: of ``owner``'s, and with ``ids`` of those alone; and of ``parents``."""
+        above = {name: self._parent_path(name, owner) for name in parents}
         wanted = frozenset(ids)
         chosen = [
             entry.container
@@ -140,6 +136,12 @@ class Samples:
         )
         parents = (self._sample(name, path, detailed) for name, path in above.items())
         return (*own, *(sample for sample in parents if sample is not None))
+
+    def _parent_path(self, name: str, owner: str) -> str:
+        try:
+            return self._cgroups.parent_path(name, owned=bool(owner))
+        except InvalidArgumentError:  # no slice, as of containers that were made before systemd made cgroups
+            return f"/{name.strip('/')}"
 
     def _sample(self, id: str, path: str, detailed: bool) -> ContainerSample | None:
         """Return what a cgroup uses; None if it is gone."""

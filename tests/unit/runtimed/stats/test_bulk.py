@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from runtimed.cgroups.naming import CgroupNames
+from runtimed.cgroups.naming import CgroupDriver, CgroupNames
 from runtimed.cgroups.usage import BriefUsage
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.store import ContainerStore, Intent
@@ -133,6 +133,14 @@ async def test_cgroups_above_containers_are_told_under_their_names(samples: Samp
     assert one.details == SampleDetails("/kubepods/pod1")
     assert three.details == SampleDetails("/kubepods.slice/kubepods-pod3.slice")
     assert (one.pids, one.memory_limit_bytes, one.layer_read) == (9, 0, None)
+
+
+async def test_a_parent_from_before_systemd_made_cgroups_hides_no_other(layers: Layers, cgroups: Cgroups) -> None:
+    names = CgroupNames("sampan", CgroupDriver.SYSTEMD)
+    samples = Samples(Known(), cgroups, LayerUsage(layers, Background()), Details(), names)
+    *_, old, new = await samples.of("cri", [], detailed=True, parents=["/kubepods/pod1", "kubepods-pod2.slice"])
+    assert old.details == SampleDetails("/kubepods/pod1")
+    assert new.details == SampleDetails("/kubepods.slice/kubepods-pod2.slice")
 
 
 async def test_one_that_has_just_ended_is_left_out(samples: Samples, cgroups: Cgroups) -> None:
