@@ -71,8 +71,12 @@ async def finish(services: Removing, removed: RemovedImages) -> Removal:
         ("untag", change.image, change.untagged) if change.untagged else ("delete", change.image, change.image)
         for change in removed.changes
     ]
-    # What happened to the images has happened, whatever becomes of their layers.
-    unstacked, _ = await asyncio.gather(_take_down(services, removed), publish.images(services.events, events))
+    # Meanwhile, and in any case: what happened to the images has happened, whatever becomes of their layers.
+    telling = asyncio.create_task(publish.images(services.events, events), name="events of removed images")
+    try:
+        unstacked = await _take_down(services, removed)
+    finally:
+        await telling
     gone = set(unstacked.chain_ids)
     steps: list[Step] = []
     for change in removed.changes:

@@ -1,7 +1,13 @@
 """Versions, errors and the engine itself, over HTTP."""
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
+from sampan.build.request import UsageRecord
+from sampan.engine import df
+from sampan.engine.parts import LayerFacts
 from sampan.errors import ServiceGoneError
 from tests.unit.dockerapi.support import Api
 
@@ -115,6 +121,27 @@ async def test_disk_usage_without_a_builder_is_the_rest_and_a_warning(api: Api) 
     assert (len(answer.json["Containers"]), answer.json["BuildCache"]) == (1, [])
     assert "the build cache is not counted: service buildd does not answer" in answer.headers["Warning"]
     assert "Warning" not in (await api.get("/system/df?type=image")).headers
+
+
+async def test_disk_usage_does_not_begin_with_the_builder_when_the_rest_is_known(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder may have to be started: each is asked while the other has not answered."""
+    both = asyncio.Barrier(2)
+    usage, sizes = api.fake.builder.usage, df.sizes
+
+    async def usage_with_the_rest() -> Sequence[UsageRecord]:
+        await both.wait()
+        return await usage()
+
+    async def sizes_with_the_builder(layers: LayerFacts, *, measure: bool = False) -> df.Sizes:
+        await both.wait()
+        return await sizes(layers, measure=measure)
+
+    monkeypatch.setattr(api.fake.builder, "usage", usage_with_the_rest)
+    monkeypatch.setattr(df, "sizes", sizes_with_the_builder)
+    async with asyncio.timeout(60):
+        assert (await api.get("/system/df")).status == 200
 
 
 async def test_login(api: Api) -> None:
