@@ -6,8 +6,8 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from importlib.util import find_spec, module_from_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -24,7 +24,7 @@ _SELDOM_USED: Final = (
 # Imports its client, 3 MB and two TLS contexts, for whoever wants to serve. Its modules know each other by their names,
 # and of the package itself only what version it is.
 _PACKAGE: Final = "aiohttp"
-_VERSION: Final = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
+_VERSION: Final = re.compile(r"[0-9]+\.[0-9]+[0-9a-z.]*")
 
 
 @contextlib.contextmanager
@@ -114,10 +114,24 @@ def _defer_package(name: str) -> None:
     spec = find_spec(name) if name not in sys.modules else None
     if spec is None or spec.origin is None:
         return
-    version = _VERSION.search(Path(spec.origin).read_text())
-    if version is None:  # it is written in another way now: then it is loaded as it is
+    version = _version_of(spec)
+    if not version:  # it is written in another way now: then it is loaded as it is
         return
     package = module_from_spec(spec)
-    vars(package)["__version__"] = version[1]
+    vars(package)["__version__"] = version
     package.__class__ = _DeferredPackage
     sys.modules[name] = package
+
+
+def _version_of(spec: ModuleSpec) -> str:
+    """Return what a package's code calls its version; empty: nobody can tell without running it.
+
+    Read from what was compiled: a package of ours has nothing else of what is not ours.
+    """
+    if not isinstance(spec.loader, SourceFileLoader | SourcelessFileLoader):
+        return ""
+    code = spec.loader.get_code(spec.name)
+    if code is None or "__version__" not in code.co_names:
+        return ""
+    found = [const for const in code.co_consts if isinstance(const, str) and _VERSION.fullmatch(const)]
+    return found[0] if len(found) == 1 else ""

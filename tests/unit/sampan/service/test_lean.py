@@ -1,10 +1,15 @@
+import importlib.metadata
 import os
+import py_compile
 import ssl
 import subprocess
 import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import pytest
 
+from sampan.service import lean
 from sampan.service.lean import without_certificates
 
 SCRIPT = """
@@ -71,6 +76,38 @@ def test_a_package_is_loaded_when_more_than_its_modules_is_wanted() -> None:
 def test_what_is_seldom_used_is_loaded_when_it_is_used() -> None:
     result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("with_sources", [True, False])
+@pytest.mark.parametrize(
+    ("source", "version"),
+    [
+        ('__version__ = "3.14.5"\n', "3.14.5"),
+        ('"""Text."""\nimport sys\nname = "x"\n__version__ = "4.0.0a1"\n', "4.0.0a1"),
+        ('__version__ = "1.0"\nother = "2.0"\n', ""),
+        ('__version__ = ".".join(("1", "0"))\n', ""),
+        ('other = "1.0"\n', ""),
+    ],
+)
+def test_version_of_a_package_is_read_from_what_was_compiled(
+    tmp_path: Path, source: str, version: str, with_sources: bool
+) -> None:
+    """A package of ours has no sources of what is not ours."""
+    module = tmp_path / "thing/__init__.py"
+    module.parent.mkdir()
+    module.write_text(source)
+    if not with_sources:
+        py_compile.compile(str(module), str(module.with_suffix(".pyc")))
+        module.unlink()
+    spec = PathFinder.find_spec("thing", [str(tmp_path)])
+    assert spec is not None
+    assert lean._version_of(spec) == version
+
+
+def test_package_that_is_served_by_has_a_version_that_can_be_read() -> None:
+    spec = PathFinder.find_spec(lean._PACKAGE)
+    assert spec is not None
+    assert lean._version_of(spec) == importlib.metadata.version(lean._PACKAGE)
 
 
 @pytest.mark.parametrize("before", [None, "/some/certificates.pem"])
