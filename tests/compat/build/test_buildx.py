@@ -1,7 +1,9 @@
 """``buildx``, unmodified, against the builder: it drives its builds through the gateway."""
 
 import json
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,11 +126,35 @@ def test_a_target_of_bake_is_another_one_s_context(
     docker("rmi", "baked:1")
 
 
-def test_two_platforms_become_one_layout(buildx: GoClient, context: Path) -> None:
+def platforms_in(layout: tarfile.TarFile) -> set[str]:
+    """Return the architectures of the one image in an OCI layout."""
+
+    def document(name: str) -> dict[str, list[dict[str, Any]]]:
+        file = layout.extractfile(name)
+        assert file is not None
+        found: dict[str, list[dict[str, Any]]] = json.load(file)
+        return found
+
+    (image,) = document("index.json")["manifests"]
+    index = document(f"blobs/sha256/{image['digest'].partition(':')[2]}")
+    return {each["platform"]["architecture"] for each in index["manifests"]} - {"unknown"}
+
+
+def test_two_platforms_become_files_and_an_archive_that_is_loaded(
+    buildx: GoClient, docker: DockerClient, context: Path
+) -> None:
     write(context, "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n", amd64="a", arm64="b")
-    buildx(*BUILD, "--platform", "linux/amd64,linux/arm64", "-o", "out", ".", cwd=context)
+    platforms = ("--platform", "linux/amd64,linux/arm64")
+    buildx(*BUILD, *platforms, "-o", "out", ".", cwd=context)
     assert (context / "out/linux_amd64/arch").read_text() == "a"
     assert (context / "out/linux_arm64/arch").read_text() == "b"
+    buildx(*BUILD, *platforms, "-t", "both:1", "-o", "type=oci,dest=both.tar", ".", cwd=context)
+    docker("load", "--input", str(context / "both.tar"))
+    assert docker("image", "inspect", "--format", "{{.Architecture}}", "both:1").line == "amd64"
+    docker("save", "--output", str(context / "saved.tar"), "both:1")
+    with tarfile.open(context / "saved.tar") as saved:
+        assert platforms_in(saved) == {"amd64", "arm64"}
+    docker("rmi", "both:1")
 
 
 def test_disk_use_is_shown(buildx: GoClient, context: Path) -> None:
