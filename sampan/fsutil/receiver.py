@@ -196,9 +196,7 @@ class TreeReceiver:
             self._touched.add(parent)
         if data:
             self._bytes_sent += len(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write(fd, data, entry.path)
             return
         self._as_told &= os.fstat(fd).st_size == entry.size
         self._complete(fd, entry)
@@ -368,3 +366,14 @@ def _set_xattrs(fd: int, entry: Entry) -> None:
                 if error.errno in (errno.ENOTSUP, errno.EPERM):  # the file system has none
                     continue
                 raise RemoteError(f"set {key!r} of {shortened(entry.path)!r}: {error.strerror}") from error
+
+
+def _write(fd: int, data: bytes, path: bytes) -> None:
+    """Write all of ``data``. Raises OSError that names ``path``: the call knows a descriptor alone."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        error.filename = os.fsdecode(path)
+        raise

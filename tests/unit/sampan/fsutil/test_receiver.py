@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from pathlib import Path
@@ -181,6 +182,15 @@ def test_half_a_file_is_not_left(into: Path) -> None:
     receiver.close()
     receiver.close()
     assert list(into.iterdir()) == []
+
+
+def test_a_file_that_has_no_room_is_named(source: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sampan.fsutil.receiver.os.write", full)
+    with pytest.raises(OSError, match=r"No space left on device: 'a/b/file'"):
+        transfer(source, into)
 
 
 def test_half_a_file_that_a_crash_left_is_asked_for(into: Path) -> None:
