@@ -94,7 +94,13 @@ def choose(records: Sequence[Record], options: PruneOptions, disk: DiskSpace, no
         return (not options.keep_duration_ns or record.used_ns < oldest_kept) and accept(record)
 
     by_id = {each.id: each for each in records}
-    children = Counter(parent for each in records for parent in each.parents if parent in by_id)
+    # A key is of content, so a step may lead to the record that it was made from, once that was made anew: of COPY of
+    # what another stage has copied alike. What is older than its parent does not hold it, or nothing of a circle went.
+    parents = {
+        each.id: [name for name in each.parents if name in by_id and by_id[name].created_ns < each.created_ns]
+        for each in records
+    }
+    children = Counter(parent for several in parents.values() for parent in several)
     waiting = [(each.used_ns, each.uses, each.id) for each in records if not children[each.id] and may_go(each)]
     heapq.heapify(waiting)
     chosen = []
@@ -102,9 +108,7 @@ def choose(records: Sequence[Record], options: PruneOptions, disk: DiskSpace, no
         record = by_id[heapq.heappop(waiting)[2]]
         chosen.append(record)
         total -= record.size_bytes if options.all or not record.shared else 0
-        for parent in record.parents:
-            if parent not in by_id:
-                continue
+        for parent in parents[record.id]:
             children[parent] -= 1
             if not children[parent] and may_go(by_id[parent]):
                 found = by_id[parent]

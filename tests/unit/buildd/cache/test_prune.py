@@ -163,6 +163,15 @@ def test_no_record_goes_before_its_children(
     ]
 
 
+@given(caches(), st.data())
+def test_whatever_was_made_from_whatever_all_of_it_can_go(records: list[Record], data: st.DataObject) -> None:
+    """A copy may lead to the very record that it was copied from: keys are of content."""
+    anew = st.sets(st.sampled_from([each.id for each in records]), max_size=3) if records else st.just(set[str]())
+    circles = [replace(each, parents=tuple(sorted(data.draw(anew))), in_use=False) for each in records]
+    gone = [each.id for each in choose(circles, PruneOptions(all=True), DISK, 100)]
+    assert sorted(gone) == sorted(each.id for each in records)
+
+
 class FakeShelf:
     def __init__(self, records: Sequence[Record]) -> None:
         self.held = {each.id: each for each in records}
