@@ -1,6 +1,7 @@
 """The end of a container: everything it had is given back, then its record goes."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from runtimed.events import Events
 from runtimed.lifecycle.background import both
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Volumes
+from sampan.errors import ConflictError
 from sampan.resource.container import ContainerState, Exit, Status
 from sampan.sys.trees import remove_tree
 
@@ -67,7 +69,16 @@ class Removal:
 
     async def _remove_home(self, entry: Entry) -> None:
         await self._runner.forget_log(entry)  # which is written there
-        await asyncio.to_thread(remove_tree, self._paths.container(entry.id).home)
+        home = self._paths.container(entry.id).home
+        try:
+            await asyncio.to_thread(remove_tree, home)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise ConflictError(
+                f"unable to remove filesystem for {entry.id}: {home}: device or resource busy: "
+                "somebody mounted something there"
+            ) from error
 
     def _tell(self, entry: Entry) -> None:
         end = Exit(entry.container.state.exit_code, entry.container.state.error)

@@ -1,6 +1,8 @@
 """Who holds a container still lets it go, however that ends."""
 
 import asyncio
+import errno
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +113,20 @@ async def test_a_container_that_cannot_be_frozen_is_as_before(world: World) -> N
             await engine.lifecycle.pauses.pause(entry)
         assert entry.status is Status.RUNNING
         assert "pause" not in engine.happened()
+
+
+async def test_a_container_whose_files_somebody_mounted_over_is_dead_and_goes_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    async with world.engine() as engine:
+        entry = await engine.make()
+        with monkeypatch.context() as patched:
+            patched.setattr("runtimed.lifecycle.removal.remove_tree", refuse)
+            with pytest.raises(ConflictError, match=f"unable to remove filesystem for {entry.id}.*resource busy"):
+                await engine.containers.remove(entry, force=False, volumes=False)
+        assert entry.status is Status.DEAD
+        await engine.containers.remove(entry, force=False, volumes=False)
+        assert engine.one() is None
