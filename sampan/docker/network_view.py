@@ -7,6 +7,7 @@ from typing import Final
 from sampan.docker.times import rfc3339
 from sampan.resource.network import AddressPool, Network, NetworkMember
 
+_PREDEFINED: Final = frozenset({"bridge", "host", "none"})
 _MOST: Final = 2**64 - 1  # what Go's number holds; an IPv6 subnet has more
 
 
@@ -22,7 +23,8 @@ def network_json(network: Network, *, members: bool) -> dict[str, object]:
         "EnableIPv6": network.enable_ipv6,
         "IPAM": {
             "Driver": network.ipam_driver or "default",
-            "Options": dict(network.ipam_options) or None,
+            # Who makes a network sends an object, as docker's client does; nobody sent that of a predefined one.
+            "Options": None if network.name in _PREDEFINED else dict(network.ipam_options),
             "Config": [_pool_json(pool) for pool in network.pools],
         },
         "Internal": network.internal,

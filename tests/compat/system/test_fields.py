@@ -55,7 +55,6 @@ MEANT: Final[tuple[Meant, ...]] = (
     Meant(
         "network.*", r".*\.(EnableIPv4|IPAM\.Config\[\]\.Gateway)", "dockerd has them from 1.48 on, at every version"
     ),
-    Meant("network.*", r".*\.IPAM\.Options", "addresses have no driver that would take options"),
     Meant("stats", r"\.blkio_stats\.\w+", "null where nothing was counted, as of dockerd on cgroup v2"),
     Meant("stats", r"\.memory_stats\.stats\.\w+", "all that the kernel counts, also what is younger than dockerd"),
     Meant("version", r"\.Components\[\]\.Details\.PythonVersion", "no Go program, whose version would be there"),
