@@ -23,7 +23,7 @@ from crid.metrics import CriMetrics
 from crid.sandboxes.host import SandboxHost
 from crid.sandboxes.sandboxes import Parts, Sandboxes
 from crid.sandboxes.store import SandboxStore
-from crid.sandboxes.watch import ENDED, HolderWatch
+from crid.sandboxes.watch import ENDED, InfraWatch
 from crid.stats.usage import Usages
 from crid.streaming.runtime import EngineProcesses, SandboxPorts
 from crid.streaming.server import StreamingServer
@@ -107,7 +107,7 @@ async def build(service: Service[CriConfig]) -> None:
     def ends() -> AsyncGenerator[Event | None, None]:
         return following.events(engine.runtime, filters={"event": (ENDED,)}, owner=OWNER)
 
-    watch = HolderWatch(ends, sandboxes, members.is_held, engine.reconnected)
+    watch = InfraWatch(ends, sandboxes, members.is_held, engine.reconnected)
     await stack.enter_async_context(watch)
     events = PodEvents(
         lambda: following.events(engine.runtime, owner=OWNER), records, sandboxes.everything(), time.time_ns

@@ -288,7 +288,7 @@ class Containers:
         """Remove containers of pods that no pod has, as when crid's rows were lost."""
         known: Collection[str] = {
             *(record.id for record in self._store.all()),
-            *(sandbox.holder for sandbox in self._sandboxes.everything()),
+            *(sandbox.infra for sandbox in self._sandboxes.everything()),
         }
         strangers = [each for each in found if each not in known]
         if strangers:

@@ -66,7 +66,7 @@ class RuntimeMembers:
         sleeper = await asyncio.to_thread(shutil.which, "busybox")
         if sleeper is None:
             raise UnavailableError("a shared pid namespace needs a program that sleeps in it: install busybox-static")
-        spec = self._holder(sandbox, sleeper)
+        spec = self._infra(sandbox, sleeper)
         created = await self.make(spec.name, lambda: self._runtime.create(spec))
         try:
             await to_the_end(self._runtime.start(created.id))
@@ -90,10 +90,10 @@ class RuntimeMembers:
             await self.discard(left)
             return await to_the_end(create())
 
-    def _holder(self, sandbox: Sandbox, sleeper: str) -> spec.ContainerSpec:
+    def _infra(self, sandbox: Sandbox, sleeper: str) -> spec.ContainerSpec:
         options = replace(sandbox.namespaces, pid=NamespaceMode.CONTAINER)
         return spec.ContainerSpec(
-            name=_holder_name(sandbox),
+            name=_infra_name(sandbox),
             owner=OWNER,
             process=spec.Process(entrypoint=(_SLEEPER, "sleep", _FOR_EVER)),
             mounts=(spec.Mount(spec.MountType.BIND, _SLEEPER, sleeper, read_only=True),),
@@ -107,7 +107,7 @@ class RuntimeMembers:
     async def is_held(self, sandbox: Sandbox) -> bool:
         """Say whether that container runs."""
         try:
-            return (await self._runtime.get(sandbox.holder)).state.status is Status.RUNNING
+            return (await self._runtime.get(sandbox.infra)).state.status is Status.RUNNING
         except NotFoundError:
             return False
 
@@ -120,21 +120,21 @@ class RuntimeMembers:
 
         ids = [record.id for record in self._store.of(sandbox.id) if record.id]
         await _all(map(stop, ids))
-        if sandbox.holder:  # last: with it all others would end, and be told as killed by nobody
-            await stop(sandbox.holder)
+        if sandbox.infra:  # last: with it all others would end, and be told as killed by nobody
+            await stop(sandbox.infra)
 
     async def remove(self, sandbox: Sandbox) -> None:
         """Remove all of them, and forget them."""
         records = self._store.of(sandbox.id)
         ids = [record.id for record in records if record.id]
         names = {record.name for record in records if not record.id}
-        if not sandbox.holder and sandbox.shares_pids:
-            names.add(_holder_name(sandbox))  # it may have been made, and not been recorded
+        if not sandbox.infra and sandbox.shares_pids:
+            names.add(_infra_name(sandbox))  # it may have been made, and not been recorded
         if names:
             ids += [found.id for found in await self.named(names)]
         await self.discard(ids)
-        if sandbox.holder:
-            await self.discard([sandbox.holder])
+        if sandbox.infra:
+            await self.discard([sandbox.infra])
         for record in records:
             await self._store.drop(record)
 
@@ -153,7 +153,7 @@ class RuntimeMembers:
         return [found for found in await self._runtime.list(ALL) if found.name in wanted]
 
 
-def _holder_name(sandbox: Sandbox) -> str:
+def _infra_name(sandbox: Sandbox) -> str:
     pod = sandbox.config.metadata
     return fitted(f"k8s_POD_{pod.name}_{pod.namespace}_{pod.uid}_{pod.attempt}")
 

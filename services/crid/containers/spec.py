@@ -91,8 +91,8 @@ def _pids(sandbox: Sandbox, options: NamespaceOption) -> str:
             return ""
         case NamespaceMode.TARGET:
             return f"container:{options.target_id}"
-        case NamespaceMode.POD if sandbox.holder:
-            return f"container:{sandbox.holder}"
+        case NamespaceMode.POD if sandbox.infra:
+            return f"container:{sandbox.infra}"
     raise InvalidArgumentError("namespace_options.pid is POD, and the pod sandbox has no pid namespace of its own")
 
 

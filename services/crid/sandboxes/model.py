@@ -28,7 +28,7 @@ class Sandbox:
     handler: str = ""  # the runtime handler; empty: the default
     state: State = State.CREATING
     addresses: tuple[str, ...] = ()  # the pod's own first; none with the host's network
-    holder: str = ""  # the container that keeps a shared pid namespace
+    infra: str = ""  # the container that keeps a shared pid namespace
 
     @property
     def ready(self) -> bool:

@@ -179,8 +179,8 @@ class Sandboxes:
             sandbox = replace(sandbox, addresses=tuple(map(str, got.addresses)))
         await self._parts.host.name(sandbox)
         if sandbox.shares_pids:
-            with phase("holder"):
-                sandbox = replace(sandbox, holder=await self._parts.members.hold(sandbox))
+            with phase("infra"):
+                sandbox = replace(sandbox, infra=await self._parts.members.hold(sandbox))
         await self._store.change(sandbox, State.READY)
 
     async def _take_back(self, id: str) -> None:

@@ -10,7 +10,7 @@ from crid.sandboxes.model import Sandbox, State
 from sampan.errors import NotFoundError, SampanError
 from sampan.store.database import Store
 
-_COLUMNS: Final = "id, created_ns, state, handler, config, addresses, holder"
+_COLUMNS: Final = "id, created_ns, state, handler, config, addresses, infra"
 _ALL: Final = f"SELECT {_COLUMNS} FROM sandboxes"  # noqa: S608
 
 Decode = Callable[[bytes], PodConfig]
@@ -36,14 +36,14 @@ class SandboxStore:
         """Read all; return those that cannot be read, each with the reason."""
         unreadable: dict[str, str] = {}
         for row in await self._store.read(lambda db: db.execute(_ALL).fetchall()):
-            found, created_ns, state, handler, config, addresses, holder = row
+            found, created_ns, state, handler, config, addresses, infra = row
             try:
                 decoded = self._decode(config)
             except (SampanError, ValueError) as error:
                 unreadable[found] = str(error)
                 continue
             listed = tuple(filter(None, addresses.split(",")))
-            self._known[found] = Sandbox(found, decoded, config, created_ns, handler, State(state), listed, holder)
+            self._known[found] = Sandbox(found, decoded, config, created_ns, handler, State(state), listed, infra)
         return unreadable
 
     def get(self, id: str) -> Sandbox:
@@ -68,7 +68,7 @@ class SandboxStore:
             sandbox.handler,
             sandbox.encoded,
             ",".join(sandbox.addresses),
-            sandbox.holder,
+            sandbox.infra,
         )
         marks = ", ".join("?" * len(row))
         insert = f"INSERT INTO sandboxes ({_COLUMNS}) VALUES ({marks})"  # noqa: S608
@@ -78,9 +78,9 @@ class SandboxStore:
     async def change(self, sandbox: Sandbox, state: State) -> Sandbox:
         """Record a sandbox as it is, in this state."""
         changed = replace(sandbox, state=state)
-        row = (state.value, ",".join(changed.addresses), changed.holder, changed.id)
+        row = (state.value, ",".join(changed.addresses), changed.infra, changed.id)
         await self._store.write(
-            lambda db: db.execute("UPDATE sandboxes SET state = ?, addresses = ?, holder = ? WHERE id = ?", row),
+            lambda db: db.execute("UPDATE sandboxes SET state = ?, addresses = ?, infra = ? WHERE id = ?", row),
             durable=False,
         )
         self._known[changed.id] = changed

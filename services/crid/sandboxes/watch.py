@@ -27,8 +27,8 @@ class Watched(Protocol):
         """Stop one."""
 
 
-class HolderWatch:
-    """Stops a sandbox when its holder ends, so that kubelet sees that it is not ready and makes another; a context."""
+class InfraWatch:
+    """Stops a sandbox when its infra container ends: kubelet sees that it is not ready and makes another; a context."""
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class HolderWatch:
         async with aclosing(self._follow()) as events:
             async for event in events:
                 for sandbox in self._sandboxes.everything():
-                    if not sandbox.ready or not sandbox.holder:
+                    if not sandbox.ready or not sandbox.infra:
                         continue
                     # At first what has ended meanwhile is looked for, then each end that is told.
-                    if not await self._is_held(sandbox) if event is None else event.actor_id == sandbox.holder:
+                    if not await self._is_held(sandbox) if event is None else event.actor_id == sandbox.infra:
                         await self._stop(sandbox)
 
     async def _stop(self, sandbox: Sandbox) -> None:

@@ -92,7 +92,7 @@ class PodUse:
     cpu_ns: int
     nano_cores: int | None
     containers: tuple[ContainerUse, ...]
-    holder: ContainerSample | None  # of a shared pid namespace
+    infra: ContainerSample | None  # of a shared pid namespace
     interfaces: tuple[Counters, ...] | None  # None: the host's
     own: ContainerSample | None = None  # of its cgroup; None: it has none of its own
 
@@ -110,7 +110,7 @@ class PodUse:
     @property
     def members(self) -> tuple[ContainerSample, ...]:
         """What was read of its containers."""
-        own = (self.holder,) if self.holder is not None else ()
+        own = (self.infra,) if self.infra is not None else ()
         return (*own, *(use.sample for use in self.containers if use.sample is not None))
 
 
@@ -174,8 +174,8 @@ class Usages:
             if record.id and record.sandbox in members:
                 members[record.sandbox].append(record)
         one = [record.id for record in members[sandboxes[0].id]] if len(sandboxes) == 1 else []
-        if one and sandboxes[0].holder:
-            one.append(sandboxes[0].holder)
+        if one and sandboxes[0].infra:
+            one.append(sandboxes[0].infra)
         parents = self._own_parents(sandboxes)
         read, counters = await asyncio.gather(
             self._samples.samples(OWNER, one, detailed=detailed, parents=parents), self._read_counters(places)
@@ -198,15 +198,15 @@ class Usages:
         interfaces: tuple[Counters, ...] | None,
     ) -> PodUse:
         uses = tuple(self._use(record, samples[record.id]) for record in members if record.id in samples)
-        holder = samples.get(sandbox.holder)
+        infra = samples.get(sandbox.infra)
         now = self._now_ns()
         spent = self._spent.setdefault(sandbox.id, {})
-        for sample in (*(use.sample for use in uses), holder):
+        for sample in (*(use.sample for use in uses), infra):
             if sample is not None:
                 spent[sample.id] = sample.cpu_usage_ns
         own = samples.get(sandbox.config.linux.cgroup_parent)
         cpu_ns = sum(spent.values()) if own is None else own.cpu_usage_ns
-        return PodUse(sandbox, now, cpu_ns, self._rates.of(sandbox.id, now, cpu_ns), uses, holder, interfaces, own)
+        return PodUse(sandbox, now, cpu_ns, self._rates.of(sandbox.id, now, cpu_ns), uses, infra, interfaces, own)
 
     def _use(self, record: Record, sample: ContainerSample | None) -> ContainerUse:
         if sample is None:

@@ -97,7 +97,7 @@ class SandboxServicer:
             "pid": 0,  # no process belongs to a sandbox alone
             "runtimeHandler": sandbox.handler,
             "state": sandbox.state.value,
-            "holder": sandbox.holder,
+            "infra": sandbox.infra,
             "networkNamespace": "" if sandbox.host_network else str(places.namespace("net")),
             "directory": str(places.directory),
             "cgroupParent": sandbox.config.linux.cgroup_parent,

@@ -109,9 +109,9 @@ async def consistent(world: World, life: Life) -> None:
     assert machine.made.keys() <= known.keys()
     assert machine.networks.keys() <= known.keys()
     views = await life.containers.select(Wanted())
-    shown = {view.record.id for view in views} | {one.holder for one in known.values()} - {""}
+    shown = {view.record.id for view in views} | {one.infra for one in known.values()} - {""}
     assert machine.containers.keys() == shown
     for one in life.sandboxes.select(Selection(ready=True)):
         assert machine.made[one.id]
         assert machine.networks[one.id] == one.addresses[0]
-        assert machine.containers[one.holder].state.status is Status.RUNNING
+        assert machine.containers[one.infra].state.status is Status.RUNNING

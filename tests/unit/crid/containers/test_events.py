@@ -105,7 +105,7 @@ async def test_one_that_is_just_being_made_is_known_by_its_name_and_one_that_is_
 
 async def test_what_holds_a_namespace_and_other_things_are_nobodys(machine: Machine) -> None:
     async with listening(pod_events(machine)) as found:
-        machine.events.put_nowait(happened("start", "holder", "k8s_POD"))
+        machine.events.put_nowait(happened("start", "infra", "k8s_POD"))
         machine.events.put_nowait(happened("create", "c1", type="network"))
         machine.events.put_nowait(happened("start"))
         assert await kinds(found, 1) == [("c1", Kind.STARTED)]

@@ -42,7 +42,7 @@ def sandbox(options: NamespaceOption = PRIVATE, *, privileged: bool = True) -> S
         cgroup_parent="/kubepods/pod1",
         security_context=replace(made.linux.security_context, privileged=privileged),
     )
-    return Sandbox("a" * 64, replace(made, linux=linux), b"", 1, holder="h" * 64)
+    return Sandbox("a" * 64, replace(made, linux=linux), b"", 1, infra="h" * 64)
 
 
 def built(config: c.ContainerConfig, inside: Sandbox | None = None, log_path: str = "") -> spec.ContainerSpec:
@@ -366,7 +366,7 @@ def test_a_pid_namespace_of_the_pod_s_needs_one() -> None:
     shared = secured(namespace_options=NamespaceOption())
     assert built(shared).namespaces.pid == f"container:{'h' * 64}"
     with pytest.raises(InvalidArgumentError, match="no pid namespace of its own"):
-        built(shared, replace(sandbox(), holder=""))
+        built(shared, replace(sandbox(), infra=""))
 
 
 def test_a_seccomp_profile_that_is_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:

@@ -166,11 +166,11 @@ async def test_a_sandbox_that_cannot_be_made_good_at_once_is_told_and_holds_up_n
 async def test_a_shared_pid_namespace_is_held_by_a_container_that_nobody_is_shown(world: World) -> None:
     async with world.life() as crid:
         made = await crid.run(pod(options=SHARED))
-        holder = world.machine.containers[crid.sandboxes.get(made).holder]
-        assert (holder.state.status, holder.spec.init, holder.spec.namespaces.pid) == (Status.RUNNING, True, "")
-        assert holder.spec.security.cap_drop == ("ALL",)
+        infra = world.machine.containers[crid.sandboxes.get(made).infra]
+        assert (infra.state.status, infra.spec.init, infra.spec.namespaces.pid) == (Status.RUNNING, True, "")
+        assert infra.spec.security.cap_drop == ("ALL",)
         inner = await crid.containers.create(made, container(), None)
-        assert world.machine.containers[inner].spec.namespaces.pid == f"container:{holder.id}"
+        assert world.machine.containers[inner].spec.namespaces.pid == f"container:{infra.id}"
         await crid.sandboxes.remove(made)
     assert world.machine.containers == {}
 

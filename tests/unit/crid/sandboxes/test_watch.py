@@ -5,19 +5,19 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from crid.sandboxes.model import Sandbox, State
-from crid.sandboxes.watch import HolderWatch
+from crid.sandboxes.watch import InfraWatch
 from sampan.errors import UnavailableError
 from sampan.resource.event import Event
 from tests.unit.crid.world import pod
 
 
 def sandbox(number: int, state: State = State.READY) -> Sandbox:
-    return Sandbox(f"{number:064x}", pod(), b"", number, state=state, holder=f"holder{number}")
+    return Sandbox(f"{number:064x}", pod(), b"", number, state=state, infra=f"infra{number}")
 
 
 class Watched:
     def __init__(self, *sandboxes: Sandbox) -> None:
-        self.held = {each.holder for each in sandboxes}
+        self.held = {each.infra for each in sandboxes}
         self.stopped: list[str] = []
         self.refuses = False
         self.events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
@@ -34,7 +34,7 @@ class Watched:
         self._sandboxes[id] = replace(self._sandboxes[id], state=State.STOPPED)
 
     async def is_held(self, sandbox: Sandbox) -> bool:
-        return sandbox.holder in self.held
+        return sandbox.infra in self.held
 
     async def follow(self) -> AsyncGenerator[Event | None, None]:
         self.followed += 1
@@ -50,35 +50,35 @@ class Watched:
 
     async def told(self, *events: Event | Exception | None) -> list[str]:
         """Watch until these events have been looked at; return what was stopped."""
-        async with HolderWatch(self.follow, self, self.is_held, self.back):
+        async with InfraWatch(self.follow, self, self.is_held, self.back):
             for event in (*events, Event("container", "die", "nobody"), Event("container", "die", "nobody")):
                 self.events.put_nowait(event)
             await self.events.join()
         return self.stopped
 
 
-def died(holder: str) -> Event:
-    return Event("container", "die", holder)
+def died(infra: str) -> Event:
+    return Event("container", "die", infra)
 
 
-async def test_a_sandbox_is_stopped_when_its_holder_ends_and_no_other_is() -> None:
+async def test_a_sandbox_is_stopped_when_its_infra_ends_and_no_other_is() -> None:
     watched = Watched(sandbox(1), sandbox(2))
-    assert await watched.told(None, died("other"), died("holder2"), died("holder2")) == [sandbox(2).id]
+    assert await watched.told(None, died("other"), died("infra2"), died("infra2")) == [sandbox(2).id]
 
 
 async def test_what_has_ended_before_anybody_watched_is_found() -> None:
     watched = Watched(sandbox(1), sandbox(2))
-    watched.held.remove("holder1")
+    watched.held.remove("infra1")
     assert await watched.told(None) == [sandbox(1).id]
 
 
 async def test_a_sandbox_that_is_being_stopped_is_left_alone() -> None:
-    assert await Watched(sandbox(1, State.STOPPING)).told(None, died("holder1")) == []
+    assert await Watched(sandbox(1, State.STOPPING)).told(None, died("infra1")) == []
 
 
 async def test_the_watch_goes_on_though_a_stop_fails_and_runtimed_goes_away() -> None:
     watched = Watched(sandbox(1), sandbox(2))
     watched.refuses = True
     gone = UnavailableError("runtimed is gone")
-    assert await watched.told(died("holder1"), gone, None, died("holder2")) == [sandbox(1).id, sandbox(2).id]
+    assert await watched.told(died("infra1"), gone, None, died("infra2")) == [sandbox(1).id, sandbox(2).id]
     assert watched.followed == 2

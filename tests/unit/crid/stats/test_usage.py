@@ -121,8 +121,8 @@ async def test_one_that_does_not_run_is_known_and_has_no_usage(machine: Machine)
         await machine.usages().container("9")
 
 
-async def test_a_pod_is_the_sum_of_its_containers_and_its_holder(machine: Machine) -> None:
-    machine.sandboxes[0] = replace(machine.sandboxes[0], holder="f" * 64)
+async def test_a_pod_is_the_sum_of_its_containers_and_its_infra(machine: Machine) -> None:
+    machine.sandboxes[0] = replace(machine.sandboxes[0], infra="f" * 64)
     machine.uses("f", cpu_usage_ns=5, memory_usage_bytes=3, pids=1)
     found = await machine.usages().pod("a")
     assert machine.asked == [("1" * 64, "2" * 64, "f" * 64)]

@@ -23,8 +23,8 @@ def test_how_long_a_pod_waits_is_told_where_it_has_a_cgroup() -> None:
 
 
 def test_a_sum_of_containers_says_nothing_of_waiting() -> None:
-    holder = ContainerSample("h", READ, working_set_bytes=7, memory_limit_bytes=10, cpu_pressure=PRESSURE)
-    told = pod_to_proto(PodUse(sandbox("a"), 5, 1, None, (), holder, None), ()).linux
+    infra = ContainerSample("h", READ, working_set_bytes=7, memory_limit_bytes=10, cpu_pressure=PRESSURE)
+    told = pod_to_proto(PodUse(sandbox("a"), 5, 1, None, (), infra, None), ()).linux
     assert not told.cpu.HasField("psi")
     assert not told.HasField("io")
     assert not told.memory.HasField("psi")

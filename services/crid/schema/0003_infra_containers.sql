@@ -1,0 +1,2 @@
+-- Kubernetes' name for the container that keeps a shared pid namespace.
+ALTER TABLE sandboxes RENAME COLUMN holder TO infra;
