@@ -1,9 +1,11 @@
 """What every command is given: which engine it is about, and the way to talk to it."""
 
+import contextlib
 import errno
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -125,6 +127,7 @@ class Session:
             code = 128 + signal.SIGINT
         except BrokenPipeError:
             code = 128 + signal.SIGPIPE  # nobody reads our output; what a C program would die of
+            _drop_output()
         except Exception as error:
             raise self._error(error, engine_exit_code) from error
         if code:
@@ -178,6 +181,12 @@ class Session:
         if process is not None:
             process.close()
         return process is not None
+
+
+def _drop_output() -> None:
+    """Let go of output that nobody took: the interpreter's end would try it once more, and tell that it cannot."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _tell(method: str, took_s: float) -> None:
