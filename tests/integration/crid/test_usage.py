@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from runtimed.host.facts import cgroup_trees
 from sampan.api.cri.v1 import config_pb2, image_pb2, stats_pb2
 from sampan.api.cri.v1 import sandbox_pb2 as s
 from tests.support.docker_client import DockerClient
@@ -75,15 +76,16 @@ def test_metrics_of_a_pod_go_by_their_descriptors(cri: Crid, busy: tuple[str, st
     for metric in (*pod.metrics, *own.metrics):
         assert len(metric.label_values) == len(keys[metric.name])
         found.setdefault(metric.name, dict(zip(keys[metric.name], metric.label_values, strict=True)))
-    by_device = {
-        each for each in keys if each.startswith(("container_blkio", "container_fs_reads", "container_fs_writes"))
-    }
-    assert keys.keys() - by_device <= found.keys()
+    group = found["container_memory_rss"]["id"]
+    there = [each for tree in cgroup_trees() if (each := Path(f"{tree.path}{group}")).is_dir()]
+    assert there
+    files = {file.name for each in there for file in each.iterdir()}
+    seldom = ["container_blkio", "container_fs_reads", "container_fs_writes"]  # by device
+    seldom += [] if "memory.pressure" in files else ["container_pressure"]
+    seldom += [] if any(each.startswith("hugetlb.") for each in files) else ["container_hugetlb"]
+    assert {each for each in keys if not each.startswith(tuple(seldom))} <= found.keys()
+    assert not {each for each in found if each.startswith(tuple(seldom[3:]))}
     assert found["container_memory_rss"]["pod"] == name
-    assert (
-        Path("/sys/fs/cgroup/memory" + found["container_memory_rss"]["id"]).is_dir()
-        or Path("/sys/fs/cgroup" + found["container_memory_rss"]["id"]).is_dir()
-    )
 
 
 def test_what_happens_is_told_with_the_pod_as_it_is(cri: Crid, image: str, name: str) -> None:
