@@ -3,6 +3,7 @@
 Reference: Docker Engine API, "Remove an image"; moby/moby, ``daemon/images/image_delete.go``.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from imaged.images.model import ImageRecord
@@ -28,6 +29,7 @@ def plan_removal(
     *,
     force: bool,
     continued: bool = False,
+    keeping: Collection[Reference] | None = None,
 ) -> Plan:
     """Decide what goes when ``asked`` is removed.
 
@@ -39,12 +41,13 @@ def plan_removal(
         force: take away the last name of a used image, all names of several repositories, and the image from under
             containers that do not run.
         continued: other images were committed from it; without a name it stays, for their sake.
+        keeping: its names that lead to what the container was made of; None: all of them do.
 
     Raises:
         ConflictError: in Docker's words, and in its order where several things forbid it.
     """
     if name is not None:
-        plan = _by_name(record, asked, name, use, force=force)
+        plan = _by_name(record, asked, name, use, record.names if keeping is None else keeping, force=force)
         return Plan(plan.untag, delete=plan.delete and not continued)
     if continued:
         raise _conflict(record.id, "cannot be forced", "image has dependent child images")
@@ -63,8 +66,16 @@ def in_the_way(image: Digest, use: ImageUse) -> ConflictError:
     return _conflict(image, way_out, f"image is being used by {state} container {use.container[:12]}")
 
 
-def _by_name(record: ImageRecord, asked: str, name: Reference, use: ImageUse | None, *, force: bool) -> Plan:
-    if use is not None and not force and in_one_repository(record.names):
+def _by_name(
+    record: ImageRecord,
+    asked: str,
+    name: Reference,
+    use: ImageUse | None,
+    keeping: Collection[Reference],
+    *,
+    force: bool,
+) -> Plan:
+    if use is not None and not force and in_one_repository(keeping):
         raise ConflictError(
             f'conflict: unable to remove repository reference "{asked}" (must force) - '
             f"container {use.container[:12]} is using its referenced image {record.id.short}"

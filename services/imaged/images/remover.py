@@ -60,8 +60,11 @@ class _Step:
         db, request = self.db, self.request
         record, name = find(db, asked)
         continued = bool(image_store.children(db, record.id))
-        use = request.in_use.get(record.id) or _use_beneath(db, record, request.in_use)
-        plan = plan_removal(record, asked, name, use, force=request.force, continued=continued)
+        use, keeping = request.in_use.get(record.id), None
+        if use is None and (name is None or image_store.target_of(db, name) != record.manifest.digest):
+            use = _use_beneath(db, record, request.in_use)
+            keeping = image_store.names_beside(db, name) if name is not None else None
+        plan = plan_removal(record, asked, name, use, force=request.force, continued=continued, keeping=keeping)
         self.before.setdefault(record.id, claims.targets(db, record))
         image_store.delete_names(db, plan.untag)
         self.changes += [ImageChange(record.id, untagged=reference.familiar) for reference in plan.untag]

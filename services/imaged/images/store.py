@@ -219,6 +219,12 @@ def set_name(db: sqlite3.Connection, reference: Reference, target: Digest, image
     return None if before is None else str(before[0])
 
 
+def names_beside(db: sqlite3.Connection, name: Reference) -> tuple[Reference, ...]:
+    """Return the names, this one among them, of the same image by the same manifest or index."""
+    same = "SELECT reference FROM names WHERE (image, digest) = (SELECT image, digest FROM names WHERE reference = ?)"
+    return tuple(parse_reference(row["reference"]) for row in db.execute(same, (str(name),)))
+
+
 def move_names(db: sqlite3.Connection, image: Digest, before: Digest, after: Digest) -> None:
     """Have those names of an image's that point to one manifest point to another; those by digest stay.
 

@@ -7,6 +7,7 @@ import pytest
 from imaged.images.model import Removed
 from imaged.images.platform_removal import remove_platform
 from sampan.errors import ConflictError, NotFoundError
+from sampan.oci.reference import parse_reference
 from sampan.resource.image import ImageUse
 from tests.unit.imaged.archives import load
 from tests.unit.imaged.images.test_index import AMD64, ARM64, IMAGES, INDEX, both, layout
@@ -52,3 +53,16 @@ async def test_a_prune_lets_it_stay(parts: Parts) -> None:
     await load(parts, layout(INDEX, *both()))
     assert (await parts.images.prune(["multi:1"], (ImageUse(FOREIGN, "c0ffee", running=False),))).changes == ()
     assert (await parts.images.prune(["multi:1"], ())).untagged == ("multi:1",)
+
+
+async def test_names_of_the_image_that_lead_elsewhere_do_not_keep_it(parts: Parts) -> None:
+    await load(parts, layout(INDEX, *both()))
+    own = await parts.images.get("multi:1")
+    await parts.images.create(parse_reference("other:1"), own.record.manifest, "", None)
+    use = (ImageUse(FOREIGN, "c0ffee", running=False),)
+    with pytest.raises(ConflictError, match="c0ffee"):
+        await parts.images.remove("multi:1", force=False, in_use=use)
+    assert (await parts.images.remove("other:1", force=False, in_use=use)).changes
+    await parts.images.tag("multi:1", parse_reference("also:1"))
+    assert (await parts.images.remove("multi:1", force=False, in_use=use)).changes
+    assert (await parts.images.get(FOREIGN)).record.id == FOREIGN
