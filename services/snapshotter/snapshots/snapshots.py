@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from sampan.errors import ConflictError, DataLossError, NotFoundError
@@ -49,10 +50,11 @@ class LocalSnapshots:
         if snapshot.kind is Kind.COMMITTED or snapshot.dir_id is None or snapshot.format is None:
             raise ConflictError(f"snapshot {key!r} is committed: prepare or view it first")
         directory = self._catalog.disk.snapshot(snapshot.dir_id)
-        if not (directory / "fs").exists():
-            raise DataLossError(f"snapshot {key!r} has vanished from disk: remove it")
-        driver = self._shown_by[snapshot.format]
-        return await driver.mounts(directory, snapshot.kind, await self._catalog.pieces(chain[1:]))
+        async with self._still(key):
+            if not (directory / "fs").exists():
+                raise DataLossError(f"snapshot {key!r} has vanished from disk: remove it")
+            driver = self._shown_by[snapshot.format]
+            return await driver.mounts(directory, snapshot.kind, await self._catalog.pieces(chain[1:]))
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """See ``protocol.Snapshots``."""
@@ -125,9 +127,20 @@ class LocalSnapshots:
             rows.parent_id(db, parent)
             return rows.chain(db, parent)
 
-        pieces = await self._catalog.pieces(await self._catalog.read(look))
-        with disk_errors(f"snapshot {key!r}"):
-            return await self._begin(key, kind, parent, labels, pieces)
+        async with self._still(parent):
+            pieces = await self._catalog.pieces(await self._catalog.read(look))
+            with disk_errors(f"snapshot {key!r}"):
+                return await self._begin(key, kind, parent, labels, pieces)
+
+    @asynccontextmanager
+    async def _still(self, key: str | None) -> AsyncIterator[None]:
+        """Raise NotFoundError if something is missing on disk because ``key`` was removed meanwhile: no loss."""
+        try:
+            yield
+        except DataLossError:
+            if key is not None:
+                await self.stat(key)
+            raise
 
     async def _begin(
         self, key: str, kind: Kind, parent: str | None, labels: Mapping[str, str], pieces: tuple[Piece, ...]

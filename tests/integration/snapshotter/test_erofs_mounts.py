@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import DataLossError, UnavailableError, UnimplementedError
+from sampan.errors import DataLossError, NotFoundError, UnavailableError, UnimplementedError
 from sampan.service.set_aside import SetAside
 from sampan.sys.mounts import MNT_DETACH, umount2
 from snapshotter.drivers.erofs.driver import ErofsDriver
@@ -153,6 +153,21 @@ async def test_an_image_that_is_damaged_or_gone_is_named(root: Path) -> None:
         await Kit(parts).image(tar(a="1"))
         with shown(await parts.snapshots.prepare("web", chain, {})) as tree:
             assert names(tree) == ["a"]
+
+
+async def test_an_image_that_goes_with_its_layer_is_no_loss(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with local(root, "erofs", FakeContent()) as parts:
+        chain = await Kit(parts).image(tar(a="1"))
+        show = ErofsMounts.show
+
+        async def show_late(mounts: ErofsMounts, number: int, image: Path) -> Path:
+            await parts.layers.unstack([[chain]])
+            return await show(mounts, number, image)
+
+        monkeypatch.setattr(ErofsMounts, "show", show_late)
+        with pytest.raises(NotFoundError, match=chain):
+            await parts.snapshots.prepare("web", chain, {})
+        assert mounted(root) == []
 
 
 async def test_layers_of_all_formats_stack(root: Path) -> None:
