@@ -142,9 +142,8 @@ class _Admission:
         """Refuse what would be done in a container that has the host: made before, or by somebody else."""
         if self._operation.reach is Reach.LOOKS or self._operation.name in _HARMLESS:
             return
-        self._refuse(
-            f"{container.name} has {what}" for what in host_access.of_container(container.spec, self._scope.binds)
-        )
+        found = host_access.of_container(container.spec, self._scope.binds, made=True)
+        self._refuse(f"{container.name} has {what}" for what in found)
 
     async def _check_create(self) -> None:
         call = self._call

@@ -4,6 +4,7 @@ It looks at what the handlers make of a request and not at the request: there is
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sampan.docker.options.namespaces import namespace_path
@@ -62,10 +63,13 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
 }  # fmt: skip
 
 
-def of_container(spec: ContainerSpec, binds: tuple[str, ...]) -> Iterator[str]:
-    """Yield what of a container is the host's, in words that follow "…is not allowed: "."""
+def of_container(spec: ContainerSpec, binds: tuple[str, ...], *, made: bool = False) -> Iterator[str]:
+    """Yield what of a container is the host's, in words that follow "…is not allowed: ".
+
+    One that was ``made`` says of its control groups what the engine has chosen, where nobody asked.
+    """
     yield from _of_security(spec.security)
-    yield from _of_namespaces(spec.namespaces)
+    yield from _of_namespaces(replace(spec.namespaces, cgroup="") if made else spec.namespaces)
     yield from of_resources(spec.resources)
     for mount in spec.mounts:
         yield from _of_mount(mount, binds)

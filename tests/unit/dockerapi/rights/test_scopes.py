@@ -23,7 +23,7 @@ from dockerapi.rights.operations import OPERATIONS, Reach
 from dockerapi.rights.scope import Scope, make_scope
 from dockerapi.system import swarm, unsupported
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container_spec import ContainerSpec, Namespaces
 from tests.unit.dockerapi.support import Answer, Api, head_of, read_head
 
 LABEL = ("team", "blue")
@@ -311,6 +311,12 @@ def test_a_scope_that_keeps_nobody_in_is_refused(given: dict[str, Any], said: st
 
 def test_the_default_spec_has_nothing_of_the_host() -> None:
     assert not list(host_access.of_container(ContainerSpec(), ()))
+
+
+def test_control_groups_are_the_hosts_for_who_asks_and_not_where_the_engine_has_chosen_so() -> None:
+    spec = ContainerSpec(namespaces=Namespaces(cgroup="host", pid="host"))
+    assert list(host_access.of_container(spec, ())) == ["the host's pid namespace", "the host's cgroup namespace"]
+    assert list(host_access.of_container(spec, (), made=True)) == ["the host's pid namespace"]
 
 
 async def test_a_socket_without_a_scope_knows_no_limits(api: Api) -> None:
