@@ -73,7 +73,7 @@ soak: test-needs ## Thousands of execs and lives of containers, then memory, des
 dev-needs: install .venv/.dev
 
 check: dev-needs ## Format, lint, types, import contracts, stubs; unit and contract tests with warnings as errors
-	@tools/check
+	@tools/check $(ARGS)
 
 bench: test-needs ## Measure beside dockerd and podman: make bench ARGS='--only exec,pull --runs 5'
 	@tools/apt-install $(BENCH_PACKAGES)
