@@ -99,4 +99,4 @@ class TestAttachedSessions(SessionsContract):
 class TestFakeSessions(SessionsContract):
     @pytest.fixture
     def sessions(self) -> Sessions:
-        return FakeSessions()
+        return FakeSessions(expecting=True)

@@ -195,8 +195,10 @@ class FakeClientContent:
 class FakeSessions:
     """Satisfies ``session.protocol.Sessions``; what is attached is a ``FakeSession`` with nothing in it."""
 
-    def __init__(self, *sessions: FakeSession) -> None:
+    def __init__(self, *sessions: FakeSession, expecting: bool = False) -> None:
+        """``expecting``: others will attach, so that it is waited for them."""
         self._sessions = {each.info.id: each for each in sessions}
+        self._expecting = expecting
         self._changed = asyncio.Condition()
 
     async def attach(self, connection: ByteStream, info: SessionInfo) -> None:
@@ -219,7 +221,8 @@ class FakeSessions:
     async def get(self, id: str, timeout_s: float = 5) -> Session:
         key = id.rpartition(":")[2]
         try:
-            async with asyncio.timeout(timeout_s if key not in self._sessions else None), self._changed:
+            patience_s = timeout_s if self._expecting else 0
+            async with asyncio.timeout(patience_s if key not in self._sessions else None), self._changed:
                 await self._changed.wait_for(lambda: key in self._sessions)
         except TimeoutError:
             raise NotFoundError(f"no active session for {key}") from None
