@@ -4,10 +4,10 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import Final
 
+from sampan.docker.options.networks import PREDEFINED
 from sampan.docker.times import rfc3339
 from sampan.resource.network import AddressPool, Network, NetworkMember
 
-_PREDEFINED: Final = frozenset({"bridge", "host", "none"})
 _MOST: Final = 2**64 - 1  # what Go's number holds; an IPv6 subnet has more
 
 
@@ -24,7 +24,7 @@ def network_json(network: Network, *, members: bool) -> dict[str, object]:
         "IPAM": {
             "Driver": network.ipam_driver or "default",
             # Who makes a network sends an object, as docker's client does; nobody sent that of a predefined one.
-            "Options": None if network.name in _PREDEFINED else dict(network.ipam_options),
+            "Options": None if network.name in PREDEFINED else dict(network.ipam_options),
             "Config": [_pool_json(pool) for pool in network.pools],
         },
         "Internal": network.internal,

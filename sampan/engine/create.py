@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from sampan.docker.options.binds import inherited, parse_volumes_from
+from sampan.docker.options.namespaces import CONTAINER
 from sampan.engine.parts import ContainerLookup, HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import RunConfig
@@ -16,7 +17,6 @@ from sampan.resource.image import ImageDetails
 from sampan.resource.storage.snapshots import Layers, Snapshots
 
 _SECOND_NS: Final = 1_000_000_000
-_JOINED: Final = "container:"  # network modes that name whose network it is
 
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
 _NO_ENTRYPOINT: Final = ("",)
@@ -30,7 +30,7 @@ async def create_container(
     services: Creating, spec: ContainerSpec, platform: str, image: ImageDetails | None = None
 ) -> Created:
     """See ``Engine.create_container``; ``image`` is what ``spec`` names, if the caller has just looked it up."""
-    if spec.exposed_ports and spec.namespaces.network.startswith(_JOINED):  # an image's ports are its own affair
+    if spec.exposed_ports and spec.namespaces.network.startswith(CONTAINER):  # an image's ports are its own affair
         raise InvalidArgumentError("conflicting options: port exposing and the container type network mode")
     wanted = parse_platform(platform) if platform else None
     image = await _image_for(services, spec.image, wanted, image)

@@ -11,7 +11,7 @@ from sampan.resource.container_spec import Endpoint
 _NONE: Final = "none"
 _HOST: Final = "host"
 _WITHOUT_ENDPOINTS: Final = (_NONE, _HOST)
-_PREDEFINED: Final = (BRIDGE, *_WITHOUT_ENDPOINTS)
+PREDEFINED: Final = (BRIDGE, *_WITHOUT_ENDPOINTS)
 
 
 def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
@@ -32,7 +32,7 @@ def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         raise InvalidArgumentError(
             "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
         )
-    if first.aliases and (mode in _PREDEFINED or mode.startswith(CONTAINER)):
+    if first.aliases and (mode in PREDEFINED or mode.startswith(CONTAINER)):
         raise InvalidArgumentError(
             f"invalid config for network {mode}: invalid endpoint settings:\n"
             "network-scoped aliases are only supported for user-defined networks"

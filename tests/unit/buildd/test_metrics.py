@@ -219,4 +219,5 @@ async def test_a_builder_that_starts_looks_at_what_the_last_one_left(tmp_path: P
 
     done, nothing = asyncio.Event(), Nothing()
     async with BuildCache([Looked()], nothing, nothing, tmp_path, lambda: 10, Bounds(1, 1, 1), pause_s=0):
-        await done.wait()
+        async with asyncio.timeout(60):
+            await done.wait()
