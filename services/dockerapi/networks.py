@@ -94,15 +94,20 @@ async def connect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/connect."""
     sent = Fields(await call.body(required=True), "")
     wanted = endpoint(call.args["id"], sent.fields("EndpointConfig"))
-    await call.networks.connect(call.args["id"], sent.text("Container"), wanted)
+    await call.networks.connect(call.args["id"], container_of(call, sent), wanted)
     return empty(200)
 
 
 async def disconnect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/disconnect."""
     sent = Fields(await call.body(required=True), "")
-    await call.networks.disconnect(call.args["id"], sent.text("Container"), force=sent.flag("Force"))
+    await call.networks.disconnect(call.args["id"], container_of(call, sent), force=sent.flag("Force"))
     return empty(200)
+
+
+def container_of(call: Call, sent: Fields) -> str:
+    """Return the container that a body names, by its ID if a socket's scope has looked at it."""
+    return call.args.get("container") or sent.text("Container")
 
 
 async def prune(call: Call) -> web.StreamResponse:

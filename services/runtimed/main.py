@@ -331,6 +331,7 @@ class Core:
             cdi_spec_dirs=self.service.config.cdi_spec_dirs,
             labels=check_labels(self.service.config.labels),
             log_driver=self.service.config.log_driver,
+            seccomp_profile=self.service.config.seccomp_profile,
             remapped=self.remapping is not None,
             live_restore=self.service.config.live_restore,
             cgroup_driver=self.cgroups.driver.value,
@@ -341,6 +342,7 @@ class Core:
         def reload(config: RuntimedConfig) -> None:
             found, given = parse_default_options(config.default_network_opts), check_labels(config.labels)
             networks.default_options, known.labels, known.log_driver = found, given, config.log_driver
+            known.seccomp_profile = config.seccomp_profile
             known.live_restore = self.shutdown.live_restore = config.live_restore
             self.shutdown.timeout_s = config.shutdown_timeout_s
 

@@ -66,10 +66,10 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         self.updated: list[containers_pb2.UpdateContainerRequest] = []
 
     def find(self, name: str) -> Held:
-        for container_id, held in self.held.items():
-            own = not held.record.spec.owner
-            if (own and held.record.spec.name == name) or (name and container_id.startswith(name)):
-                return held
+        named = [held for held in self.held.values() if not held.record.spec.owner and held.record.spec.name == name]
+        begun = [held for container_id, held in self.held.items() if name and container_id.startswith(name)]
+        for held in (*named, *begun):
+            return held
         raise NotFoundError(f"No such container: {name}")
 
     async def Create(self, request: containers_pb2.CreateContainerRequest, context: Any) -> Any:

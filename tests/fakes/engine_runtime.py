@@ -135,13 +135,14 @@ class FakeHost:
 
     def __init__(self, events: FakeEvents) -> None:
         self._events = events
+        self.seccomp_profile = "builtin"
 
     async def info(self) -> HostInfo:
         return HostInfo(
             default_runtime="runc",
             runtimes=(OciRuntimeInfo("runc", "/usr/bin/runc", "1.1", usable=True),),
             cgroup_version=2,
-            security_options=("name=seccomp,profile=builtin",),
+            security_options=(f"name=seccomp,profile={self.seccomp_profile}",),
             containers_running=1,
             containers_stopped=2,
             conmon_version="2.1.6",

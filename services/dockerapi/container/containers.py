@@ -29,9 +29,9 @@ _CHANGES: Final = 1000  # made into JSON at a time: a few milliseconds
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/create."""
     body = await call.body(required=True)
-    spec = create_body.parse(body, call.text("name"), call.version)
-    inherits = Fields(body, "").fields("HostConfig").texts("VolumesFrom")
-    spec = await with_volumes_of(call.control, spec, inherits)
+    if (spec := call.judged) is None:
+        spec = create_body.parse(body, call.text("name"), call.version)
+        spec = await with_volumes_of(call.control, spec, create_body.volumes_from(body))
     with call.backend.metrics.action("create"):
         created = await call.containers.create_container(spec, platform=call.text("platform"))
     warnings = (*create_body.warnings(body, call.version), *created.warnings)

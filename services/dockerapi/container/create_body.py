@@ -74,6 +74,11 @@ def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
     return spec
 
 
+def volumes_from(body: Mapping[str, object]) -> list[str]:
+    """Return whose volumes the container has, too: each ``container[:ro|rw…]``."""
+    return Fields(body, "").fields("HostConfig").texts("VolumesFrom")
+
+
 def warnings(body: Mapping[str, object], version: Version) -> tuple[str, ...]:
     """Return what to tell whoever sent ``body``, which was accepted: what Docker's versions warn of."""
     host = Fields(body, "").fields("HostConfig")

@@ -29,6 +29,7 @@ from sampan.engine.following import Followed
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
 from sampan.log import log
+from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.listing import Filters as ServiceFilters
 from sampan.version import VERSION
 
@@ -59,6 +60,9 @@ class Call:
     version: Version
     args: Mapping[str, str]  # from the path
     only: ServiceFilters = field(default_factory=dict)  # filters that hold beside those that the client asks for
+    judged: ContainerSpec | None = (
+        None  # what a create makes, as a socket's scope has judged it; whoever it names by ID
+    )
     _read: list[bytes] = field(default_factory=list)  # the body, once it has been read
 
     @property

@@ -1,9 +1,11 @@
 """What stands before the handlers of a socket with a scope: every request passes here once, and as it will be handled.
 
-A container is named by its ID from here on, so that what was looked at is what is acted on.
+Containers, and networks that could be others later, are named by their IDs from here on: what was looked at is what is
+acted on, although somebody renames or removes what bears a name, so that it means what has an ID that begins so.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -15,15 +17,25 @@ from dockerapi.http.routing import Route
 from dockerapi.rights import host_access
 from dockerapi.rights.operations import Noun, Operation, Reach, operation_of
 from dockerapi.rights.scope import Scope
-from sampan.docker.options.binds import parse_volumes_from
+from sampan.docker.options.namespaces import CONTAINER
+from sampan.engine.create import with_volumes_of
 from sampan.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
 from sampan.resource.container import ContainerDetails
-from sampan.resource.container_spec import ContainerSpec, MountType
+from sampan.resource.container_spec import ContainerSpec, MountType, Namespaces
+from sampan.resource.exec import Exec
+from sampan.resource.network import Network
+from sampan.resource.volume import Volume
 
 # What needs no more of a container than that it is there: none of these runs anything, or hands out a file.
 _HARMLESS: Final = frozenset(
     ("container.stop", "container.kill", "container.pause", "container.resize", "container.wait", "container.remove")
 )
+
+# A name of this kind may as well be what a network's ID begins with.
+_ID: Final = re.compile(r"[0-9a-f]{1,64}")
+
+# What the engine says of itself where containers get the profile that is known to confine them.
+_BUILTIN: Final = "name=seccomp,profile=builtin"
 
 # Networks that every engine has: nobody's, and of no use but to be on one's own.
 _PREDEFINED: Final = frozenset(("", "default", "bridge", "none"))
@@ -59,22 +71,13 @@ class _Admission:
         self._scope = scope
 
     async def result(self) -> Call:
-        call, operation = self._call, self._operation
-        if operation.noun is Noun.CONTAINER:
-            container = await self._container(call.args["id"])
-            self._check_use(container)
-            call = replace(call, args={**call.args, "id": container.id})
-        elif operation.noun is Noun.EXEC:
-            self._check_use(await self._container_of_exec(call.args["id"]))
-        elif operation.noun is Noun.NETWORK and self._scope.label is not None:
-            call = replace(call, args={**call.args, "id": await self._network(call.args["id"])})
-        elif operation.noun is Noun.VOLUME:
-            await self._volume(call.args["name"])
+        call, operation = await self._looked_up(), self._operation
         match operation.name:
             case "container.create":
-                await self._check_create()
+                call = replace(call, judged=await self._created())
             case "exec.create":
-                await self._check_exec()
+                if execs.parse_spec(await call.body(required=True)).privileged:
+                    self._refuse(("privileged",))
             case "container.update":
                 resources = host_config.resources(Fields(await call.body(required=True), ""))
                 self._refuse(host_access.of_resources(resources))
@@ -87,7 +90,7 @@ class _Admission:
                 self._refuse(host_access.of_network(wanted))
                 self._check_label(wanted.labels)
             case "network.connect" | "network.disconnect":
-                await self._check_connect()
+                call = replace(call, args={**call.args, "container": await self._connected()})
             case "image.pull" if call.text("fromSrc") not in ("", "-"):
                 self._refuse(("an archive that the engine would fetch",))
             case "image.pull" if call.text("fromSrc") and self._scope.label is not None:
@@ -95,6 +98,26 @@ class _Admission:
         if self._scope.label is not None and operation.name in _FILTERED:
             key, value = self._scope.label
             call = replace(call, only={"label": (key if value is None else f"{key}={value}",)})
+        return call
+
+    async def _looked_up(self) -> Call:
+        """Return the call with what its path names by ID, which may be used and is shown here."""
+        call = self._call
+        match self._operation.noun:
+            case Noun.CONTAINER:
+                container = await self._container(call.args["id"])
+                await self._check_use(container)
+                return replace(call, args={**call.args, "id": container.id})
+            case Noun.EXEC:
+                found = await call.execs.get(call.args["id"])
+                await self._check_use(await self._container_of_exec(found))
+                if self._operation.name == "exec.start" and found.spec.privileged:
+                    self._refuse(("privileged",))
+                return replace(call, args={**call.args, "id": found.id})
+            case Noun.NETWORK:
+                return replace(call, args={**call.args, "id": (await self._network(call.args["id"])).id})
+            case Noun.VOLUME if self._scope.label is not None:
+                await self._volume(call.args["name"])
         return call
 
     def _refuse(self, found: Iterable[str]) -> None:
@@ -122,52 +145,117 @@ class _Admission:
             raise NotFoundError(f"No such container: {name}")
         return container
 
-    async def _container_of_exec(self, name: str) -> ContainerDetails:
-        container = await self._call.control.get((await self._call.execs.get(name)).container_id)
+    async def _container_of_exec(self, found: Exec) -> ContainerDetails:
+        container = await self._call.control.get(found.container_id)
         if not self._shows(container.spec.labels):
-            raise NotFoundError(f"No such exec instance: {name}")
+            raise NotFoundError(f"No such exec instance: {found.id}")
         return container
 
-    async def _network(self, name: str) -> str:
+    async def _network(self, name: str) -> Network:
         network = await self._call.networks.get(name)
         if not self._shows(network.labels):
             raise NotFoundError(f"network {name} not found")
-        return network.id
+        return network
 
-    async def _volume(self, name: str) -> None:
-        if self._scope.label is not None and not self._shows((await self._call.volumes.get(name)).labels):
+    async def _volume(self, name: str) -> Volume:
+        volume = await self._call.volumes.get(name)
+        if not self._shows(volume.labels):
             raise NotFoundError(f"get {name}: no such volume")
+        return volume
 
-    def _check_use(self, container: ContainerDetails) -> None:
+    async def _check_use(self, container: ContainerDetails) -> None:
         """Refuse what would be done in a container that has the host: made before, or by somebody else."""
-        if self._operation.reach is Reach.LOOKS or self._operation.name in _HARMLESS:
+        if not self._scope.no_host or self._operation.reach is Reach.LOOKS or self._operation.name in _HARMLESS:
             return
-        found = host_access.of_container(container.spec, self._scope.binds, made=True)
-        self._refuse(f"{container.name} has {what}" for what in found)
+        self._refuse([f"{container.name} has {what}" async for what in self._held(container)])
 
-    async def _check_create(self) -> None:
+    async def _held(self, container: ContainerDetails) -> AsyncIterator[str]:
+        """Yield what of the host a container has: itself, by its volumes, by containers whose namespaces it shares."""
+        for what in host_access.of_container(await self._as_asked(container.spec), self._scope.binds):
+            yield what
+        for point in container.mounts:
+            if point.type is MountType.VOLUME:
+                for what in host_access.of_made_volume(await self._call.volumes.get(point.name)):
+                    yield what
+        for _, name in host_access.joins(container.spec.namespaces):
+            try:
+                joined = await self._call.control.get(name)
+            except NotFoundError:  # its namespaces are there as long as somebody is in them
+                yield "namespaces of a container that is gone"
+                continue
+            async for what in self._held(joined):
+                yield f"namespaces of {joined.name}, which has {what}"
+
+    async def _as_asked(self, spec: ContainerSpec) -> ContainerSpec:
+        """Return a spec without what the engine has filled in, as its configuration says."""
+        spec = host_access.without_defaults(spec)
+        if (
+            any(host_access.of_profile(spec.security))
+            and _BUILTIN not in (await self._call.host.info()).security_options
+        ):
+            return host_access.without_profile(spec)
+        return spec
+
+    async def _created(self) -> ContainerSpec:
+        """Return what a create asks for, if it may be, with what it names looked up."""
         call = self._call
         body = await call.body(required=True)
         spec = create_body.parse(body, call.text("name"), call.version)
         self._refuse(host_access.of_container(spec, self._scope.binds))
         self._check_label(spec.labels)
-        others = [parse_volumes_from(text)[0] for text in Fields(body, "").fields("HostConfig").texts("VolumesFrom")]
-        linked = [link.partition(":")[0] for endpoint in spec.endpoints for link in endpoint.links]
-        for name in (*others, *host_access.joined(spec), *linked):
-            self._check_use(await self._container(name))
-        await self._check_networks(spec)
-        await self._check_volumes(spec)
+        try:
+            return await self._resolved(spec, create_body.volumes_from(body))
+        except NotFoundError as error:  # clients take "not found" for a missing image, and pull it
+            raise InvalidArgumentError(str(error)) from error
 
-    async def _check_networks(self, spec: ContainerSpec) -> None:
-        named = {endpoint.network for endpoint in spec.endpoints} | {spec.namespaces.network}
+    async def _resolved(self, spec: ContainerSpec, volumes_from: Iterable[str]) -> ContainerSpec:
+        spec = replace(spec, namespaces=await self._joining(spec.namespaces))
+        sources = []
+        for text in volumes_from:
+            name, colon, mode = text.partition(":")
+            sources.append((await self._used(name)).id + colon + mode)
+        spec = await self._on_networks(spec)
+        await self._check_volumes(spec)
+        return await with_volumes_of(self._call.control, spec, sources)
+
+    async def _used(self, name: str) -> ContainerDetails:
+        container = await self._container(name)
+        await self._check_use(container)
+        return container
+
+    async def _joining(self, given: Namespaces) -> Namespaces:
+        ids = {kind: f"{CONTAINER}{(await self._used(name)).id}" for kind, name in host_access.joins(given)}
+        return replace(
+            given,
+            network=ids.get("network", given.network),
+            pid=ids.get("pid", given.pid),
+            ipc=ids.get("ipc", given.ipc),
+        )
+
+    async def _on_networks(self, spec: ContainerSpec) -> ContainerSpec:
+        """Return the spec with its links, and its networks where a name could be another's ID, by IDs."""
+        mode = spec.namespaces.network
+        named = {endpoint.network for endpoint in spec.endpoints} | {mode}
+        ids = {}
         for name in named - _PREDEFINED:
-            if name.startswith("container:"):
+            if name.startswith(CONTAINER):
                 continue
-            network = await self._call.networks.get(name)
-            if not self._shows(network.labels):
-                raise NotFoundError(f"network {name} not found")
+            network = await self._network(name)
             if network.driver == "host":
                 self._refuse(("the host's network namespace",))
+            ids[name] = network.id if _ID.fullmatch(name) else name
+        endpoints = []
+        for endpoint in spec.endpoints:
+            links = [await self._link(link, by_id=mode in _PREDEFINED) for link in endpoint.links]
+            endpoints.append(replace(endpoint, network=ids.get(endpoint.network, endpoint.network), links=tuple(links)))
+        namespaces = replace(spec.namespaces, network=ids.get(mode, mode))
+        return replace(spec, endpoints=tuple(endpoints), namespaces=namespaces)
+
+    async def _link(self, link: str, *, by_id: bool) -> str:
+        """Return a link to a container that may be used. On users' networks it is a name and nothing else."""
+        name, _, alias = link.partition(":")
+        container = await self._used(name)
+        return f"{container.id}:{alias or name.lstrip('/')}" if by_id else link
 
     async def _check_volumes(self, spec: ContainerSpec) -> None:
         for mount in spec.mounts:
@@ -180,18 +268,14 @@ class _Admission:
                 continue
             if not self._shows(volume.labels):
                 raise NotFoundError(f"get {mount.source}: no such volume")
-            if volume.options or volume.fault:
-                self._refuse((f"volume {volume.name}, which has options",))
+            self._refuse(host_access.of_made_volume(volume))
 
-    async def _check_exec(self) -> None:
-        if execs.parse_spec(await self._call.body(required=True)).privileged:
-            self._refuse(("privileged",))
-
-    async def _check_connect(self) -> None:
+    async def _connected(self) -> str:
+        """Return the ID of the container that is to be connected to a network, or disconnected."""
         sent = Fields(await self._call.body(required=True), "")
         if not (name := sent.text("Container")):
             raise InvalidArgumentError("invalid JSON: Container is not there")
-        await self._container(name)
         self._refuse(
             host_access.of_endpoint(create_body.endpoint(self._call.args["id"], sent.fields("EndpointConfig")))
         )
+        return (await self._container(name)).id

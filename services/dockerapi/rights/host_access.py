@@ -7,11 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from sampan.docker.options.namespaces import namespace_path
-from sampan.docker.options.security import parse_security_options
-from sampan.resource.container_spec import ContainerSpec, Endpoint, Mount, MountType, Namespaces, Resources, Security
+from sampan.docker.options.namespaces import CONTAINER, namespace_path
+from sampan.docker.options.security import parse_security_options, split_option
+from sampan.resource.container_spec import (
+    ContainerSpec,
+    Endpoint,
+    LogConfig,
+    Mount,
+    MountType,
+    Namespaces,
+    Resources,
+    Security,
+)
 from sampan.resource.network import NetworkRequest
-from sampan.resource.volume import LOCAL, VolumeRequest
+from sampan.resource.volume import LOCAL, Volume, VolumeRequest
 
 # What a container has without asking; adding one of them back is no more than that.
 _HARMLESS_CAPABILITIES: Final = frozenset(
@@ -34,6 +43,9 @@ _HARMLESS_NETWORK_OPTIONS: Final = frozenset(
 
 _PRIVATE: Final = frozenset(("", "private", "rprivate"))
 
+# Limits that say how far ahead of the host's processes a container may put itself.
+_PRIORITIES: Final = frozenset(("nice", "rtprio"))
+
 # Each field of a spec is looked at below or listed here; tests/unit/dockerapi/rights holds that.
 HARMLESS: Final[Mapping[type, frozenset[str]]] = {
     ContainerSpec: frozenset(
@@ -46,7 +58,7 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
     Resources: frozenset(
         (
             "memory_bytes", "memory_swap_bytes", "memory_reservation_bytes", "nano_cpus", "cpu_shares", "cpu_period_us",
-            "cpu_quota_us", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "ulimits", "shm_size_bytes",
+            "cpu_quota_us", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "shm_size_bytes",
             "memory_swappiness", "blkio_weight_devices", "device_read_bps", "device_write_bps", "device_read_iops",
             "device_write_iops", "hugepage_limits",
         )
@@ -63,13 +75,29 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
 }  # fmt: skip
 
 
-def of_container(spec: ContainerSpec, binds: tuple[str, ...], *, made: bool = False) -> Iterator[str]:
-    """Yield what of a container is the host's, in words that follow "…is not allowed: ".
+def without_defaults(spec: ContainerSpec) -> ContainerSpec:
+    """Return the spec of a container that was made without what the engine fills in where nobody asked.
 
-    One that was ``made`` says of its control groups what the engine has chosen, where nobody asked.
+    Whoever enters the container gets none of it. A seccomp profile is left: it decides about what they can do.
     """
+    return replace(
+        spec,
+        log=LogConfig(),
+        namespaces=replace(spec.namespaces, cgroup=""),
+        resources=replace(spec.resources, cgroup_parent="", ulimits=()),
+    )
+
+
+def without_profile(spec: ContainerSpec) -> ContainerSpec:
+    """Return the spec without a seccomp profile."""
+    options = tuple(option for option in spec.security.options if split_option(option)[0] != "seccomp")
+    return replace(spec, security=replace(spec.security, options=options))
+
+
+def of_container(spec: ContainerSpec, binds: tuple[str, ...]) -> Iterator[str]:
+    """Yield what of a container is the host's, in words that follow "…is not allowed: "."""
     yield from _of_security(spec.security)
-    yield from _of_namespaces(replace(spec.namespaces, cgroup="") if made else spec.namespaces)
+    yield from _of_namespaces(spec.namespaces)
     yield from of_resources(spec.resources)
     for mount in spec.mounts:
         yield from _of_mount(mount, binds)
@@ -91,15 +119,20 @@ def _of_security(security: Security) -> Iterator[str]:
     for name in (*security.cap_add, *security.cap_add_ambient):
         if name.upper().removeprefix("CAP_") not in _HARMLESS_CAPABILITIES:
             yield f"capability {name}"
+    yield from of_profile(security)
     options = parse_security_options(security.options)
-    if options.seccomp not in ("", "builtin"):
-        yield "a seccomp profile of one's own"
     if options.apparmor or options.labels:
         yield "an AppArmor profile or a label of one's own"
     if not options.system_paths_confined or security.own_paths or security.masked_paths or security.readonly_paths:
         yield "unmasked system paths"
     if options.writable_cgroups:
         yield "writable control groups"
+
+
+def of_profile(security: Security) -> Iterator[str]:
+    """Yield that there is a filter of system calls other than the built-in one."""
+    if parse_security_options(security.options).seccomp not in ("", "builtin"):
+        yield "a seccomp profile of one's own"
 
 
 def _of_namespaces(namespaces: Namespaces) -> Iterator[str]:
@@ -113,12 +146,11 @@ def _of_namespaces(namespaces: Namespaces) -> Iterator[str]:
         yield "ID mappings"
 
 
-def joined(spec: ContainerSpec) -> Iterator[str]:
-    """Yield the containers whose namespaces are shared."""
-    for value in (spec.namespaces.network, spec.namespaces.pid, spec.namespaces.ipc):
-        kind, colon, name = value.partition(":")
-        if kind == "container" and colon:
-            yield name
+def joins(namespaces: Namespaces) -> Iterator[tuple[str, str]]:
+    """Yield which namespaces are shared with which containers: fields of ``Namespaces``, and names or IDs."""
+    for kind in ("network", "pid", "ipc"):
+        if (mode := getattr(namespaces, kind)).startswith(CONTAINER):
+            yield kind, mode.removeprefix(CONTAINER)
 
 
 def of_resources(resources: Resources) -> Iterator[str]:
@@ -134,6 +166,7 @@ def of_resources(resources: Resources) -> Iterator[str]:
         yield "being spared when memory is short"
     if resources.cpu_realtime_period_us or resources.cpu_realtime_runtime_us:
         yield "real-time scheduling"
+    yield from (f"ulimit {ulimit.name}" for ulimit in resources.ulimits if ulimit.name in _PRIORITIES)
 
 
 def _of_mount(mount: Mount, binds: tuple[str, ...]) -> Iterator[str]:
@@ -157,8 +190,16 @@ def _of_driver(driver: str, options: Mapping[str, str]) -> Iterator[str]:
 
 
 def of_volume(request: VolumeRequest) -> Iterator[str]:
-    """Yield what of a volume is the host's: its options can mount anything."""
+    """Yield what of a volume that is to be made is the host's: its options can mount anything."""
     yield from _of_driver(request.driver, request.options)
+
+
+def of_made_volume(volume: Volume) -> Iterator[str]:
+    """Yield the same of a volume that is there. One whose record cannot be read may have been anything."""
+    if volume.driver != LOCAL:
+        yield f"volume {volume.name} of driver {volume.driver}"
+    elif volume.options or volume.fault:
+        yield f"volume {volume.name}, which has options"
 
 
 def of_endpoint(endpoint: Endpoint) -> Iterator[str]:
@@ -173,5 +214,6 @@ def of_network(request: NetworkRequest) -> Iterator[str]:
     yield from (f"network option {name}" for name in request.options if name not in _HARMLESS_NETWORK_OPTIONS)
     if request.config_only or request.config_from:
         yield "another network's configuration"
+    yield from (f"the addresses {pool.subnet}, which could be somebody else's" for pool in request.pools if pool.subnet)
     if request.ipam_driver not in ("", "default") or request.ipam_options:
         yield "an address driver of one's own"

@@ -69,13 +69,13 @@ async def conmon_version(path: str, environ: Mapping[str, str]) -> str:
     return first.rpartition(" ")[2].strip()
 
 
-def security_options(host: HostFacts, *, remapped: bool = False) -> list[str]:
-    """Return what protects the host, in Docker's form."""
+def security_options(host: HostFacts, seccomp_profile: str = "", *, remapped: bool = False) -> list[str]:
+    """Return what protects the host, in Docker's form; the profile is that of containers that ask for none."""
     options = []
     if host.apparmor:
         options.append("name=apparmor")
     if host.seccomp:
-        options.append("name=seccomp,profile=builtin")
+        options.append(f"name=seccomp,profile={seccomp_profile or 'builtin'}")
     if host.selinux:
         options.append("name=selinux")
     if remapped:

@@ -53,11 +53,14 @@ class LocalHost:
         cdi_spec_dirs: Sequence[str] = (),
         labels: Sequence[str] = (),
         log_driver: str = "",
+        seccomp_profile: str = "",
         remapped: bool = False,
         live_restore: bool = True,
         cgroup_driver: str = "cgroupfs",
     ) -> None:
-        """``labels`` are the engine's, ``log_driver`` that of containers that ask for none; both may be replaced.
+        """``labels`` are the engine's, ``log_driver`` and ``seccomp_profile`` those of containers that ask for none.
+
+        All three may be replaced.
 
         So may ``live_restore``, whether containers run on when the engine is stopped.
 
@@ -67,6 +70,7 @@ class LocalHost:
         self._cgroup_driver = cgroup_driver
         self.labels = tuple(labels)
         self.log_driver = log_driver
+        self.seccomp_profile = seccomp_profile
         self.live_restore = live_restore
         self._host = host
         self._installed = installed
@@ -89,7 +93,7 @@ class LocalHost:
             ),
             cgroup_version=self._host.layout.version,
             cgroup_layout=self._host.layout.value,
-            security_options=tuple(security_options(self._host, remapped=self._remapped)),
+            security_options=tuple(security_options(self._host, self.seccomp_profile, remapped=self._remapped)),
             warnings=(*warnings(self._host, self._installed), *(f"WARNING: {each}" for each in devices.problems)),
             containers_running=tally[Status.RUNNING] + tally[Status.RESTARTING],
             containers_paused=tally[Status.PAUSED],

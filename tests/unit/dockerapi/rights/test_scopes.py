@@ -22,8 +22,10 @@ from dockerapi.rights.methods import METHODS
 from dockerapi.rights.operations import OPERATIONS, Reach
 from dockerapi.rights.scope import Scope, make_scope
 from dockerapi.system import swarm, unsupported
+from sampan.api.runtime.v1.spec_pb2 import Mount
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ContainerSpec, Namespaces
+from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Answer, Api, head_of, read_head
 
 LABEL = ("team", "blue")
@@ -180,6 +182,7 @@ HOST = [
     {"Sysctls": {"kernel.shmmax": "1"}}, {"LogConfig": {"Type": "syslog", "Config": {}}}, {"OomScoreAdj": -1000},
     {"Binds": ["/srv/ok:/host:rshared"]}, {"VolumesFrom": ["{privileged}"]}, {"PidMode": "container:{privileged}"},
     {"NetworkMode": "container:{privileged}"}, {"Binds": ["evil:/host"]},
+    {"Ulimits": [{"Name": "rtprio", "Soft": 99, "Hard": 99}]}, {"Ulimits": [{"Name": "nice", "Soft": 40, "Hard": 40}]},
 ]  # fmt: skip
 
 
@@ -232,6 +235,65 @@ async def test_no_host_keeps_out_of_containers_that_have_it(api: Api) -> None:
         for network in ({"Driver": "macvlan"}, {"Options": {"parent": "eth0"}}, {"ConfigFrom": {"Network": "x"}}):
             assert (await ask("POST", "/networks/create", json={"Name": "n", **network})).status == 403
         assert (await ask("POST", "/images/create?fromSrc=http://169.254.169.254/")).status == 403
+
+
+async def test_what_others_have_of_the_host_is_found_where_it_is(api: Api) -> None:
+    """In a volume that mounts a directory, in namespaces of a container that is in the host's, in a prepared exec."""
+    await api.post("/volumes/create", json={"Name": "evil", "DriverOpts": {"device": "/"}})
+    holder, sharer, after, plain = (api.fake.runtime.create("cat") for _ in range(4))
+    held = api.fake.runtime.containers.held
+    held[holder].record.mounts.add(type=Mount.VOLUME, name="evil", target="/host")
+    privileged = privileged_one(api)
+    held[sharer].record.spec.namespaces.pid = f"container:{privileged}"
+    held[after].record.spec.namespaces.network = "container:gone"
+    async with limited(api, Scope(no_host=True)) as ask:
+        for container, what in (
+            (holder, "volume evil, which has options"),
+            (sharer, "which has privileged"),
+            (after, "namespaces of a container that is gone"),
+        ):
+            answer = await ask("POST", f"/containers/{container}/exec", json={"Cmd": ["id"]})
+            assert (answer.status, answer.message.endswith(what)) == (403, True), answer.message
+            body = {"Image": "busybox", "HostConfig": {"VolumesFrom": [container]}}
+            assert (await ask("POST", "/containers/create", json=body)).status == 403
+        await api.post(f"/containers/{plain}/start")
+        prepared = (await api.post(f"/containers/{plain}/exec", json={"Cmd": ["id"], "Privileged": True})).json["Id"]
+        assert (await ask("GET", f"/exec/{prepared}/json")).status == 200
+        assert (await ask("POST", f"/exec/{prepared}/start", json={})).status == 403
+
+
+async def test_addresses_that_could_be_somebody_else_s_are_not_for_who_has_no_host(api: Api) -> None:
+    pool = {"IPAM": {"Config": [{"Subnet": "8.8.8.0/24", "Gateway": "8.8.8.8"}]}}
+    async with limited(api, Scope(no_host=True)) as ask:
+        answer = await ask("POST", "/networks/create", json={"Name": "n", **pool})
+        assert answer.message.endswith("the addresses 8.8.8.0/24, which could be somebody else's")
+        assert (await ask("POST", "/networks/create", json={"Name": "n"})).status == 201
+
+
+async def test_names_mean_what_was_looked_at_though_they_are_given_up_meanwhile(api: Api) -> None:
+    """What is named as another one's ID begins stands in front of it, for as long as it is there."""
+    privileged = privileged_one(api)
+    mine, other = api.fake.runtime.create("cat"), api.fake.runtime.create("cat")
+    held = api.fake.runtime.containers.held
+    held[mine].record.spec.name = privileged[:12]
+    api.fake.images.add(image("busybox:latest"))
+    network = (await api.post("/networks/create", json={"Name": "fedcba"})).json["Id"]
+    body = {
+        "Image": "busybox",
+        "HostConfig": {"PidMode": f"container:{privileged[:12]}", "NetworkMode": "fedcba", "VolumesFrom": [other]},
+        "NetworkingConfig": {"EndpointsConfig": {"fedcba": {}}},
+    }
+    async with limited(api, Scope(no_host=True)) as ask:
+        made = (await ask("POST", "/containers/create", json=body)).json["Id"]
+        asked = held[made].record.spec
+        assert asked.namespaces.pid == f"container:{mine}"
+        assert asked.namespaces.network == network
+        assert [endpoint.network for endpoint in asked.endpoints] == [network]
+        linking = {"Image": "busybox", "HostConfig": {"Links": [f"{privileged[:12]}:db"]}}
+        linked = (await ask("POST", "/containers/create", json=linking)).json["Id"]
+        assert [list(endpoint.links) for endpoint in held[linked].record.spec.endpoints] == [[f"{mine}:db"]]
+        assert (await ask("POST", "/networks/fedcba/connect", json={"Container": privileged[:12]})).status == 200
+        assert [(to, container) for to, container, _ in api.fake.runtime.networks.connected] == [(network, mine)]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +378,21 @@ def test_the_default_spec_has_nothing_of_the_host() -> None:
 def test_control_groups_are_the_hosts_for_who_asks_and_not_where_the_engine_has_chosen_so() -> None:
     spec = ContainerSpec(namespaces=Namespaces(cgroup="host", pid="host"))
     assert list(host_access.of_container(spec, ())) == ["the host's pid namespace", "the host's cgroup namespace"]
-    assert list(host_access.of_container(spec, (), made=True)) == ["the host's pid namespace"]
+    made = host_access.without_defaults(spec)
+    assert list(host_access.of_container(made, ())) == ["the host's pid namespace"]
+
+
+async def test_what_the_engine_fills_in_keeps_nobody_out(api: Api) -> None:
+    container = api.fake.runtime.create("cat")
+    spec = api.fake.runtime.containers.held[container].record.spec
+    spec.log.driver, spec.namespaces.cgroup, spec.resources.cgroup_parent = "syslog", "host", "/team"
+    spec.resources.ulimits.add(name="rtprio", soft=1, hard=1)
+    spec.security.options.append("seccomp=unconfined")
+    async with limited(api, Scope(no_host=True)) as ask:
+        answer = await ask("POST", f"/containers/{container}/start")
+        assert answer.message.endswith("a seccomp profile of one's own")  # the engine's own is the built-in one
+        api.fake.runtime.host.seccomp_profile = "unconfined"
+        assert (await ask("POST", f"/containers/{container}/start")).status == 204
 
 
 async def test_a_socket_without_a_scope_knows_no_limits(api: Api) -> None:

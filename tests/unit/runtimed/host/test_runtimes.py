@@ -168,6 +168,7 @@ def test_info_warns_of_what_does_not_work() -> None:
         "WARNING: no CAP_SYS_RESOURCE: ulimits cannot be raised above the engine's own",
     ]
     assert security_options(HOST) == ["name=seccomp,profile=builtin"]
+    assert security_options(HOST, "unconfined") == ["name=seccomp,profile=unconfined"]
 
 
 def test_further_runtimes_have_names_and_paths() -> None:
