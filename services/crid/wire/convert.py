@@ -1,5 +1,6 @@
 """CRI's messages as values and back."""
 
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -125,3 +126,9 @@ def signal_number(name: str) -> pb.Signal.ValueType:
     wire = name if name.startswith("SIG") else f"SIG{name}"
     wire = "SIGNAL_" + wire.replace("+", "PLUS").replace("-", "MINUS")
     return pb.Signal.Value(wire) if wire in pb.Signal.keys() else pb.SIGNAL_RUNTIME_DEFAULT  # noqa: SIM118
+
+
+def fill_map(made: MutableMapping[str, str], values: Mapping[str, str]) -> None:
+    """Write entries into a message's map; ``update`` takes three times as long, also for none."""
+    for key, value in values.items():
+        made[key] = value

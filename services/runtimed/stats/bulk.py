@@ -7,7 +7,7 @@ and told with the time of the measurement.
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -24,6 +24,7 @@ from sampan.sys.measuring import Usage
 
 _FRESH_S: Final = 10.0
 _KEPT_S: Final = 60.0
+_NO_LIMITS: Final = Resources()  # of a cgroup that is no container's
 _AT_ONCE: Final = 4  # walks through snapshots, each of which reads a disk
 
 
@@ -130,12 +131,10 @@ class Samples:
         self, chosen: Sequence[Container], above: Mapping[str, str], layers: dict[str, Measured], detailed: bool
     ) -> tuple[ContainerSample, ...]:
         own = (
-            _with_spec(sample, one.spec.resources, layers.get(one.id))
-            for one in chosen
-            if (sample := self._sample(one.id, one.cgroup_path, detailed)) is not None
+            self._sample(one.id, one.cgroup_path, detailed, one.spec.resources, layers.get(one.id)) for one in chosen
         )
         parents = (self._sample(name, path, detailed) for name, path in above.items())
-        return (*own, *(sample for sample in parents if sample is not None))
+        return tuple([sample for sample in (*own, *parents) if sample is not None])
 
     def _parent_path(self, name: str, owner: str) -> str:
         try:
@@ -143,40 +142,36 @@ class Samples:
         except InvalidArgumentError:  # no slice, as of containers that were made before systemd made cgroups
             return f"/{name.strip('/')}"
 
-    def _sample(self, id: str, path: str, detailed: bool) -> ContainerSample | None:
-        """Return what a cgroup uses; None if it is gone."""
+    def _sample(
+        self,
+        id: str,
+        path: str,
+        detailed: bool,
+        limits: Resources = _NO_LIMITS,
+        layer: Measured | None = None,
+    ) -> ContainerSample | None:
+        """Return what a cgroup uses, with what a container's spec says and its file system; None if it is gone."""
         usage = self._reader.read_briefly(path)
         if usage is None:
             return None
-        return _sample(id, usage, self._details.of(path) if detailed else None)
-
-
-def _sample(id: str, usage: BriefUsage, details: SampleDetails | None) -> ContainerSample:
-    return ContainerSample(
-        id=id,
-        read=datetime.now(UTC),
-        cpu_usage_ns=usage.cpu_usage_ns,
-        memory_usage_bytes=usage.memory_bytes,
-        working_set_bytes=usage.working_set_bytes,
-        rss_bytes=usage.rss_bytes,
-        page_faults=usage.page_faults,
-        major_page_faults=usage.major_page_faults,
-        swap_usage_bytes=usage.swap_bytes,
-        pids=usage.pids,
-        details=details,
-        cpu_pressure=usage.cpu_pressure,
-        memory_pressure=usage.memory_pressure,
-        io_pressure=usage.io_pressure,
-    )
-
-
-def _with_spec(sample: ContainerSample, limits: Resources, layer: Measured | None) -> ContainerSample:
-    """Add what a container's spec says, and its file system."""
-    return replace(
-        sample,
-        memory_limit_bytes=limits.memory_bytes,
-        swap_limit_bytes=max(0, limits.memory_swap_bytes - limits.memory_bytes),
-        layer_bytes=layer.usage.size_bytes if layer else 0,
-        layer_inodes=layer.usage.inodes if layer else 0,
-        layer_read=layer.at if layer else None,
-    )
+        return ContainerSample(
+            id=id,
+            read=datetime.now(UTC),
+            cpu_usage_ns=usage.cpu_usage_ns,
+            memory_usage_bytes=usage.memory_bytes,
+            working_set_bytes=usage.working_set_bytes,
+            rss_bytes=usage.rss_bytes,
+            page_faults=usage.page_faults,
+            major_page_faults=usage.major_page_faults,
+            swap_usage_bytes=usage.swap_bytes,
+            pids=usage.pids,
+            memory_limit_bytes=limits.memory_bytes,
+            swap_limit_bytes=max(0, limits.memory_swap_bytes - limits.memory_bytes),
+            layer_bytes=layer.usage.size_bytes if layer else 0,
+            layer_inodes=layer.usage.inodes if layer else 0,
+            layer_read=layer.at if layer else None,
+            details=self._details.of(path) if detailed else None,
+            cpu_pressure=usage.cpu_pressure,
+            memory_pressure=usage.memory_pressure,
+            io_pressure=usage.io_pressure,
+        )
