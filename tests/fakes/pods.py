@@ -1,7 +1,7 @@
 """A machine with pods, in memory: what outlives crid when it is killed, and the parts that work on it."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -79,7 +79,8 @@ class FakeNetworks:
         self._steps = steps
         self.requests: list[PodRequest] = []
 
-    async def add(self, pod: PodRequest) -> PodNetwork:
+    async def add(self, pod: PodRequest, prepare: Callable[[], Awaitable[None]]) -> PodNetwork:
+        await prepare()
         self._machine.asked(self._steps, "networks.add")
         self.requests.append(pod)
         address = f"10.0.0.{len(self._machine.networks) + 2}"

@@ -8,7 +8,7 @@ it or not: an address that is lost is missing for ever.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -31,6 +31,7 @@ from crid.cni.model import (
 from crid.cni.process import kill_left_behind
 from crid.cni.records import Records
 from crid.cni.results import parse, pod_network
+from sampan.cancellation import both
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, UnavailableError
 from sampan.json_types import JsonObject
 from sampan.log import log
@@ -53,6 +54,10 @@ _CHECKS_AT_ONCE: Final = 4
 
 # How long plugins that take networks back may go on when crid is to end.
 _CLOSE_S: Final = 5.0
+
+
+async def _nothing() -> None:
+    """Prepare nothing: the namespace is there."""
 
 
 class PodNetworks:
@@ -145,8 +150,10 @@ class PodNetworks:
 
     # What is done
 
-    async def add(self, pod: PodRequest) -> PodNetwork:
+    async def add(self, pod: PodRequest, prepare: Callable[[], Awaitable[None]] = _nothing) -> PodNetwork:
         """Give a pod its network; one that has it keeps it. Cancelled, it is taken back.
+
+        ``prepare`` makes the pod's namespace, which no plugin needs until the disk knows of the pod.
 
         Raises:
             InvalidArgumentError: something about the pod cannot be told to plugins.
@@ -159,12 +166,12 @@ class PodNetworks:
             async with self._locked(pod.sandbox):
                 known = self._attachments.get(pod.sandbox)
                 if known is None:
-                    return await self._add(pod, said)
+                    return await self._add(pod, said, prepare)
                 if known.state is State.ADDED:
                     return self._pods[pod.sandbox]
             await self.remove(pod.sandbox)
 
-    async def _add(self, pod: PodRequest, said: str) -> PodNetwork:
+    async def _add(self, pod: PodRequest, said: str, prepare: Callable[[], Awaitable[None]]) -> PodNetwork:
         network = self._configuration()
         version = network if isinstance(network, Unusable) else await self._chain.version(network)
         if isinstance(version, Unusable) or isinstance(network, Unusable):
@@ -174,8 +181,7 @@ class PodNetworks:
         say_what_is_not_obeyed(pod, network, values)
         attachment = Attachment(pod.sandbox, pod.netns, network, version, State.ADDING, said, values)
         try:
-            async with self._collecting:
-                await self._record(attachment)
+            await both(self._announce(attachment), prepare())
             return await self._added(attachment)
         except BaseException:
             self._pods.pop(pod.sandbox, None)
@@ -183,6 +189,10 @@ class PodNetworks:
                 self._attachments[pod.sandbox] = attachment
                 self._undo_later(pod.sandbox)
             raise
+
+    async def _announce(self, attachment: Attachment) -> None:
+        async with self._collecting:
+            await self._record(attachment)
 
     async def _added(self, attachment: Attachment) -> PodNetwork:
         result = await self._chain.add(attachment)

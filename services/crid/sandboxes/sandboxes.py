@@ -9,7 +9,7 @@ start. A network that its plugins do not take back is tried again by ``cni``, wh
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,8 +38,8 @@ _RECOVERY_S: Final = 20.0
 class Networks(Protocol):
     """Pods' networks; ``cni.networks`` says what each promises."""
 
-    async def add(self, pod: PodRequest) -> PodNetwork:
-        """Give a pod its network."""
+    async def add(self, pod: PodRequest, prepare: Callable[[], Awaitable[None]]) -> PodNetwork:
+        """Give a pod its network, whose namespace ``prepare`` makes."""
 
     async def remove(self, sandbox: str) -> None:
         """Take it back."""
@@ -171,11 +171,16 @@ class Sandboxes:
 
     async def _make(self, sandbox: Sandbox) -> None:
         phase = self._parts.phase
-        with phase("namespaces"):
-            await self._parts.host.make(sandbox)
-        if not sandbox.host_network:
-            with phase("network"):
-                got = await self._parts.networks.add(_request(sandbox, self.places(sandbox)))
+
+        async def make_namespaces() -> None:
+            with phase("namespaces"):
+                await self._parts.host.make(sandbox)
+
+        if sandbox.host_network:
+            await make_namespaces()
+        else:
+            with phase("network"):  # with its namespace
+                got = await self._parts.networks.add(_request(sandbox, self.places(sandbox)), make_namespaces)
             sandbox = replace(sandbox, addresses=tuple(map(str, got.addresses)))
         await self._parts.host.name(sandbox)
         if sandbox.shares_pids:

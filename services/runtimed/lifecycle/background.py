@@ -1,7 +1,7 @@
 """Work that goes on when whoever asked for it has left."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from typing import Final, TypeVar
 
 from sampan.errors import SampanError
@@ -11,20 +11,6 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _CLOSE_S: Final = 3.0
-
-
-async def both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
-    """Do two things side by side and return both results.
-
-    When one fails the other is still waited for, so that whoever undoes them finds both at rest; then the first error
-    is raised as it is.
-    """
-    a, b = await asyncio.gather(first, second, return_exceptions=True)
-    if isinstance(a, BaseException):
-        raise a
-    if isinstance(b, BaseException):
-        raise b
-    return a, b
 
 
 async def done_before(future: "asyncio.Future[T]", event: asyncio.Event) -> bool:

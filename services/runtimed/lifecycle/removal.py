@@ -9,9 +9,9 @@ from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
-from runtimed.lifecycle.background import both
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Volumes
+from sampan.cancellation import both
 from sampan.errors import ConflictError
 from sampan.resource.container import ContainerState, Exit, Status
 from sampan.sys.trees import remove_tree

@@ -21,7 +21,6 @@ from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
-from runtimed.lifecycle.background import both
 from runtimed.lifecycle.idmapped import Owners, outside
 from runtimed.lifecycle.joins import give_streams, show_mapped, users_of, within
 from runtimed.lifecycle.mounter import MappedMounter
@@ -44,6 +43,7 @@ from runtimed.oci.runtime import OciRuntime
 from runtimed.oci.security.seccomp import CompiledFilters
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.volumes.users import volumes_of
+from sampan.cancellation import both
 from sampan.docker.options.logs import CRI
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.log import log

@@ -17,7 +17,6 @@ from runtimed.cgroups.orphans import Orphans
 from runtimed.conmon.conmon import RuntimeCommand
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.containers.paths import Paths
-from runtimed.lifecycle.background import both
 from runtimed.lifecycle.mounter import Mounter
 from runtimed.metrics import Metrics
 from runtimed.protocol import Bundles, ExecProcess, Networking
@@ -30,7 +29,7 @@ from runtimed.steps.sources import Grants, Sources
 from runtimed.steps.spec import Shown, container_of, process_of
 from runtimed.steps.stubs import make_places
 from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, StepSecurity, StepSpec, no_input
-from sampan.cancellation import to_the_end
+from sampan.cancellation import both, to_the_end
 from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, StartError, UnavailableError
 from sampan.resource.container import Container
 from sampan.sys.inotify import FileWatches

@@ -52,6 +52,25 @@ async def test_a_pod_gets_what_the_chain_gives_and_gives_it_back(parts: Parts, n
     assert not parts.records.rows
 
 
+async def test_a_namespace_is_made_while_the_disk_is_written_to_and_before_any_plugin(
+    parts: Parts, networks: PodNetworks
+) -> None:
+    async def prepare() -> None:
+        assert parts.plugins.calls == []
+
+    assert (await networks.add(parts.pod(), prepare)).addresses
+
+
+async def test_a_pod_whose_namespace_cannot_be_made_is_taken_back(parts: Parts, networks: PodNetworks) -> None:
+    async def prepare() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        await networks.add(parts.pod(), prepare)
+    await until(lambda: not parts.records.rows)
+    assert "ADD bridge s1" not in parts.plugins.calls
+
+
 async def test_asked_twice_nothing_happens_twice(parts: Parts, networks: PodNetworks) -> None:
     first = await networks.add(parts.pod())
     assert await networks.add(parts.pod()) == first

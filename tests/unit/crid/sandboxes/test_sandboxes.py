@@ -67,7 +67,7 @@ async def test_a_sandbox_whose_caller_leaves_is_taken_back(world: World) -> None
     async with world.life() as crid:
         waiting = asyncio.Event()
 
-        async def hang(pod: object) -> None:
+        async def hang(pod: object, prepare: object) -> None:
             waiting.set()
             await asyncio.Event().wait()
 

@@ -1,8 +1,6 @@
 import asyncio
 
-import pytest
-
-from runtimed.lifecycle.background import Background, both, done_before
+from runtimed.lifecycle.background import Background, done_before
 
 
 async def test_a_change_is_finished_though_whoever_asked_for_it_leaves() -> None:
@@ -26,21 +24,6 @@ async def test_what_only_waits_is_cancelled_at_the_end() -> None:
     task = background.watch(asyncio.sleep(100), "wait")
     await background.close()
     assert task.cancelled()
-
-
-async def test_both_waits_for_the_second_before_the_first_error_is_raised() -> None:
-    ended = asyncio.Event()
-
-    async def fails() -> None:
-        raise ValueError("first")
-
-    async def slow() -> None:
-        await asyncio.sleep(0.01)
-        ended.set()
-
-    with pytest.raises(ValueError, match="first"):
-        await both(fails(), slow())
-    assert ended.is_set()
 
 
 async def test_a_future_or_an_event_whichever_comes_first() -> None:
