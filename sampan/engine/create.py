@@ -27,15 +27,18 @@ class Creating(HasImages, HasLayers, HasSnapshots, HasContainers, Protocol):
 
 
 async def create_container(
-    services: Creating, spec: ContainerSpec, platform: str, image: ImageDetails | None = None
+    services: Creating, spec: ContainerSpec, platform: str, image: ImageDetails | None = None, stack: str = ""
 ) -> Created:
-    """See ``Engine.create_container``; ``image`` is what ``spec`` names, if the caller has just looked it up."""
+    """See ``Engine.create_container``.
+
+    ``image`` is what ``spec`` names and ``stack`` the chain ID that its layers stand at, if the caller has just looked.
+    """
     if spec.exposed_ports and spec.namespaces.network.startswith(CONTAINER):  # an image's ports are its own affair
         raise InvalidArgumentError("conflicting options: port exposing and the container type network mode")
     wanted = parse_platform(platform) if platform else None
     image = await _image_for(services, spec.image, wanted, image)
     warnings = () if wanted is not None else _platform_warning(image.platform)
-    complete = await _with_stacks(services, merge(spec, image), image)
+    complete = await _with_stacks(services, merge(spec, image), image, stack)
     try:
         created = await services.containers.create(complete)
     except NotFoundError:
@@ -48,10 +51,10 @@ async def create_container(
     return Created(created.id, (*warnings, *created.warnings))
 
 
-async def _with_stacks(services: Creating, spec: ContainerSpec, image: ImageDetails) -> ContainerSpec:
+async def _with_stacks(services: Creating, spec: ContainerSpec, image: ImageDetails, stack: str = "") -> ContainerSpec:
     """Return ``spec`` with the snapshots that its root, and the images that it mounts, stand on."""
     mounts = tuple([await _with_image(services, mount) for mount in spec.mounts])
-    return replace(spec, mounts=mounts, chain_id=await ensure_stack(services.layers, image))
+    return replace(spec, mounts=mounts, chain_id=stack or await ensure_stack(services.layers, image))
 
 
 async def _with_image(services: Creating, mount: Mount) -> Mount:

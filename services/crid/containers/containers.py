@@ -22,8 +22,8 @@ from crid.model.config import ContainerConfig, Mount, PodMetadata, Resources
 from crid.model.security import NamespaceMode
 from crid.sandboxes.model import Sandbox
 from crid.sandboxes.sandboxes import Sandboxes
-from sampan.cancellation import to_the_end
-from sampan.engine.create import Creating, create_container
+from sampan.cancellation import both, to_the_end
+from sampan.engine.create import Creating, create_container, ensure_stack
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -110,16 +110,15 @@ class Containers:
             found = await self._engine.images.get(config.image.image)
             image = _image(config, found)
             log_path = _log_path(sandbox, config)
-            spec = await asyncio.to_thread(self._spec, sandbox, config, image, log_path)
             record = Record(name, sandbox_id, self._now_ns(), config, image, log_path)
-            if log_path:
-                await asyncio.to_thread(_make_parent, log_path)
             try:
-                await self._store.put(record)
+                spec, stack = await both(self._describe(sandbox, record), ensure_stack(self._engine.layers, found))
                 with _naming_volumes():
-                    created = await self._members.make(name, lambda: create_container(self._engine, spec, "", found))
+                    created = await self._members.make(
+                        name, lambda: create_container(self._engine, spec, "", found, stack)
+                    )
                 record = replace(record, id=created.id)
-                await self._store.put(record)
+                await self._store.made(record)
             except BaseException:
                 await to_the_end(self._take_back(record))
                 raise
@@ -127,9 +126,19 @@ class Containers:
                 log.warning("container was made with a warning", container=created.id, warning=warning)
             return created.id
 
-    def _spec(self, sandbox: Sandbox, config: ContainerConfig, image: Image, log_path: str) -> ContainerSpec:
-        spec = container_spec(sandbox, self._sandboxes.places(sandbox), config, image, log_path)
-        return replace(spec, runtime=self._handlers.runtimes.get(sandbox.handler, ""))
+    async def _describe(self, sandbox: Sandbox, record: Record) -> ContainerSpec:
+        """Record a container that is to be made, have a place for its log, and return what runtimed is asked."""
+
+        def describe() -> ContainerSpec:
+            places = self._sandboxes.places(sandbox)
+            spec = container_spec(sandbox, places, record.config, record.image, record.log_path)
+            if record.log_path:
+                _make_parent(record.log_path)
+            return replace(spec, runtime=self._handlers.runtimes.get(sandbox.handler, ""))
+
+        spec = await asyncio.to_thread(describe)
+        await self._store.put(record)
+        return spec
 
     async def _with_images_found(self, config: ContainerConfig) -> ContainerConfig:
         """Return a config whose mounts of images say which images those are. Raises NotFoundError."""
@@ -182,11 +191,12 @@ class Containers:
         record = self._store.get(id)
         if not self._sandboxes.get(record.sandbox).ready:
             raise ConflictError(f"pod sandbox {record.sandbox} is not ready")
-        state = (await self._engine.containers.get(record.id)).state
-        if state.status is Status.EXITED or state.finished_at is not None:
-            raise ConflictError(f"container {record.id} has run already: another one is made for another attempt")
+        if not self._store.is_new(record):
+            state = (await self._engine.containers.get(record.id)).state
+            if state.status is Status.EXITED or state.finished_at is not None:
+                raise ConflictError(f"container {record.id} has run already: another one is made for another attempt")
         with suppress(NotModifiedError), _naming_volumes():
-            await self._engine.containers.start(record.id)
+            await both(self._engine.containers.start(record.id), self._store.starting(record))
 
     async def stop(self, id: str, timeout_s: float) -> None:
         """Signal, wait that long, kill; one that is not there or has ended is no error."""

@@ -17,8 +17,8 @@ _ALL: Final = f"SELECT {_COLUMNS} FROM containers"  # noqa: S608
 class ContainerStore:
     """All records. A change outlives the process when it returns, and is seen then.
 
-    The disk is waited for once, when a container is there. What a power cut takes of the rest is made good as after a
-    SIGKILL: a container without a record is removed, a record without a container is forgotten.
+    The disk is waited for once, while a container is started. What a power cut takes of the rest is made good as after
+    a SIGKILL: a container without a record is removed, a record without a container is forgotten.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class ContainerStore:
         self._decode = decode
         self._records: dict[str, Record] = {}  # by name
         self._names: dict[str, str] = {}  # by ID
+        self._new: set[str] = set()  # IDs of those that this process has made, and not started
 
     async def load(self) -> dict[str, str]:
         """Read all; return those that cannot be read, each with the reason."""
@@ -66,7 +67,7 @@ class ContainerStore:
         """Return those of a sandbox."""
         return [each for each in self._records.values() if each.sandbox == sandbox]
 
-    async def put(self, record: Record) -> None:
+    async def put(self, record: Record, *, durable: bool = False) -> None:
         """Record one, in the place of what its name had."""
         row = (
             record.name,
@@ -81,8 +82,22 @@ class ContainerStore:
         )
         marks = ", ".join("?" * len(row))
         insert = f"INSERT OR REPLACE INTO containers ({_COLUMNS}) VALUES ({marks})"  # noqa: S608
-        await self._store.write(lambda db: db.execute(insert, row), durable=bool(record.id))
+        await self._store.write(lambda db: db.execute(insert, row), durable=durable)
         self._keep(record)
+
+    async def made(self, record: Record) -> None:
+        """Record that a container is there."""
+        await self.put(record)
+        self._new.add(record.id)
+
+    def is_new(self, record: Record) -> bool:
+        """Say whether a container was made by this process, which has not started it; False if nobody knows."""
+        return record.id in self._new
+
+    async def starting(self, record: Record) -> None:
+        """Note that a container is being started; return when its record outlives the machine's power."""
+        self._new.discard(record.id)
+        await self.put(record, durable=True)
 
     async def drop(self, record: Record) -> None:
         """Forget one; safe to repeat."""
@@ -90,10 +105,11 @@ class ContainerStore:
         await self._store.write(lambda db: db.execute(delete, (record.name,)), durable=False)
         self._records.pop(record.name, None)
         self._names.pop(record.id, None)
+        self._new.discard(record.id)
 
     async def change(self, record: Record, config: ContainerConfig) -> None:
         """Record another config."""
-        await self.put(replace(record, config=config))
+        await self.put(replace(record, config=config), durable=True)
 
     def _keep(self, record: Record) -> None:
         self._records[record.name] = record

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,18 @@ async def test_a_start_is_once(world: World) -> None:
         await crid.containers.stop(made, 0)
         with pytest.raises(ConflictError, match="has run already"):
             await crid.containers.start(made)
+
+
+async def test_one_that_another_process_has_made_is_looked_at_before_it_is_started(world: World) -> None:
+    async with world.life() as crid:
+        sandbox = await crid.run(pod())
+        ended, created = [await crid.containers.create(sandbox, container(name), None) for name in ("ended", "created")]
+    world.machine.change(ended, status=Status.EXITED, finished_at=datetime.now(UTC))
+    async with world.life() as crid:
+        with pytest.raises(ConflictError, match="has run already"):
+            await crid.containers.start(ended)
+        await crid.containers.start(created)
+    assert world.machine.containers[created].state.status is Status.RUNNING
 
 
 async def test_a_container_that_could_not_be_started_has_ended_and_says_why(world: World) -> None:
