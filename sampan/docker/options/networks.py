@@ -12,6 +12,7 @@ _NONE: Final = "none"
 _HOST: Final = "host"
 _WITHOUT_ENDPOINTS: Final = (_NONE, _HOST)
 PREDEFINED: Final = (BRIDGE, *_WITHOUT_ENDPOINTS)
+ENDPOINT_SYSCTLS: Final = "com.docker.network.endpoint.sysctls"  # an endpoint's driver option
 
 
 def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

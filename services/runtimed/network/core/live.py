@@ -21,7 +21,7 @@ class LiveEndpoints:
         self._stack: Final = stack
 
     async def join(self, container: Container, network: Network, endpoint: Endpoint) -> None:
-        """Add an interface on ``network``; all or nothing. Default routes move where there was none, or by priority.
+        """Add an interface on ``network``; all or nothing. Default routes move where it precedes those that lead out.
 
         Raises:
             InvalidArgumentError, ResourceExhaustedError: as ``ipam.allocate``.
@@ -30,11 +30,12 @@ class LiveEndpoints:
         stack = self._stack
         before = stack.sandboxes[container.id]
         attached = plan.connect(network, endpoint, container, stack.in_use(network.id), before.endpoints)
+        endpoints = (*before.endpoints, attached)
         after = replace(
             before,
-            endpoints=(*before.endpoints, attached),
-            gateway_endpoint=plan.joined_gateway(before, attached, 4),
-            gateway6_endpoint=plan.joined_gateway(before, attached, 6),
+            endpoints=endpoints,
+            gateway_endpoint=plan.gateway_endpoint(endpoints, 4),
+            gateway6_endpoint=plan.gateway_endpoint(endpoints, 6),
         )
         stack.sandboxes[container.id] = after  # the address is taken from here on
         try:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from sampan.docker.booleans import SPELLINGS
+from sampan.docker.options.networks import ENDPOINT_SYSCTLS
 from sampan.resource.container import EndpointState, PublishedPort
 
 # Docker's names for driver options that users set.
@@ -36,7 +37,7 @@ DEFAULT_GATEWAY: Final = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
 
 # Of endpoints.
 OPTION_ENDPOINT_INTERFACE: Final = "com.docker.network.endpoint.ifname"
-OPTION_ENDPOINT_SYSCTLS: Final = "com.docker.network.endpoint.sysctls"
+OPTION_ENDPOINT_SYSCTLS: Final = ENDPOINT_SYSCTLS
 
 # How a bridge's addresses of one family are reached, and reach others.
 NAT: Final = "nat"

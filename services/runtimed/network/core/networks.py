@@ -263,9 +263,12 @@ class Networks:
 
     async def _pools(self, request: NetworkRequest) -> tuple[Pool, ...]:
         """Read the addresses that were asked for, and choose others for a family that has none."""
-        pools = [ipam.parse_pool(p.subnet, p.gateway, p.ip_range, dict(p.auxiliary)) for p in request.pools if p.subnet]
+        said = [pool for pool in request.pools if pool.subnet]
+        pools = [ipam.parse_pool(p.subnet, p.gateway, p.ip_range, dict(p.auxiliary)) for p in said]
         if request.config_only:
-            return tuple(pools)
+            return tuple(
+                pool if asked.gateway else replace(pool, gateway=None) for pool, asked in zip(pools, said, strict=True)
+            )
         self._check_overlap(pools)
         for version, enabled in ((4, not request.disable_ipv4), (6, request.enable_ipv6)):
             if enabled and not any(pool.subnet.version == version for pool in pools):

@@ -188,11 +188,16 @@ def _family(network: Network, version: int, in_use: Collection[Address], asked: 
 def gateway_endpoint(endpoints: Sequence[Attached], version: int = 4) -> str:
     """Return the ID of the endpoint that leads out for a family, 4 or 6; empty: none does.
 
-    Docker takes the one of the highest priority, and of those the first network by name.
+    Docker takes the one of the highest priority, of those one that leads out for both families, and of those the
+    first network by name.
     """
-    leading = [attached.state for attached in endpoints if attached.leads_out(version)]
-    first = min(leading, key=lambda state: (-state.requested.gw_priority, state.network), default=None)
-    return first.endpoint_id if first else ""
+
+    def rank(attached: Attached) -> tuple[int, int, str]:
+        families = attached.leads_out(4) + attached.leads_out(6)
+        return -attached.state.requested.gw_priority, -families, attached.state.network
+
+    first = min((attached for attached in endpoints if attached.leads_out(version)), key=rank, default=None)
+    return first.state.endpoint_id if first else ""
 
 
 def reduced(sandbox: Sandbox, remaining: tuple[Attached, ...]) -> Sandbox:
@@ -205,16 +210,6 @@ def reduced(sandbox: Sandbox, remaining: tuple[Attached, ...]) -> Sandbox:
         gateway_endpoint=v4 if v4 in ids else gateway_endpoint(remaining, 4),
         gateway6_endpoint=v6 if v6 in ids else gateway_endpoint(remaining, 6),
     )
-
-
-def joined_gateway(sandbox: Sandbox, joining: Attached, version: int) -> str:
-    """Return the ID of the endpoint that leads out once ``joining`` is there: it takes over by priority alone."""
-    present = sandbox.gateway(version)
-    if not joining.leads_out(version):
-        return present.state.endpoint_id if present else ""
-    if present is None or joining.state.requested.gw_priority > present.state.requested.gw_priority:
-        return joining.state.endpoint_id
-    return present.state.endpoint_id
 
 
 def settings(sandbox: Sandbox, path: str, exposed: Sequence[PublishedPort]) -> NetworkSettings:

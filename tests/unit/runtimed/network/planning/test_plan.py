@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 
@@ -101,6 +102,15 @@ def test_first_network_by_name_leads_out() -> None:
     side, bridge, closed = attached("side"), attached("bridge"), attached("a", gateway="")
     assert plan.gateway_endpoint([side, bridge, closed]) == bridge.state.endpoint_id
     assert plan.gateway_endpoint([closed]) == ""
+
+
+def test_what_leads_out_for_both_families_precedes_and_priority_before_all() -> None:
+    one, both, first = attached("a"), attached("side"), attached("z")
+    both = replace(both, state=replace(both.state, ipv6_gateway="fd00::1"))
+    first = replace(first, state=replace(first.state, requested=Endpoint("z", gw_priority=1)))
+    assert plan.gateway_endpoint([one, both], 4) == plan.gateway_endpoint([one, both], 6) == both.state.endpoint_id
+    assert plan.gateway_endpoint([one, both, first], 4) == first.state.endpoint_id
+    assert plan.gateway_endpoint([one, both, first], 6) == both.state.endpoint_id
 
 
 def test_renamed_container_is_found_by_its_new_name() -> None:
