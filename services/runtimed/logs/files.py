@@ -78,24 +78,27 @@ class _File:
         except (EOFError, OSError):  # damaged: what could be read was
             return b""
 
-    def seek_tail(self, lines: int, form: Format) -> int:
-        """Go to where the last ``lines`` lines begin, or to its beginning; return how many fewer it has."""
+    def seek_tail(self, lines: int, form: Format, *, continued: bool) -> int | None:
+        """Go to where the last ``lines`` lines begin; return None, or how many fewer it has if it begins with them.
+
+        If it is ``continued`` in a file, the pieces at its end are of a line that is counted already.
+        """
         if self._packed is not None:
-            return self._seek_tail_packed(self._packed, lines, form)
+            return self._seek_tail_packed(self._packed, lines, form, continued=continued)
         size = os.fstat(self._fd).st_size
         newlines = newlines_backwards(lambda count, offset: os.pread(self._fd, count, offset), size, _BLOCK_BYTES)
         end = next(newlines, -1)
         if end < 0:
             os.lseek(self._fd, 0, os.SEEK_SET)
             return lines
-        last = True
+        begun = continued  # whether a line that begins further on is counted
         for newline in itertools.chain(newlines, (-1,)):
-            if last or not self._is_piece(newline + 1, end, form):
+            if not begun or not self._is_piece(newline + 1, end, form):
                 if lines == 0:
                     os.lseek(self._fd, end + 1, os.SEEK_SET)
-                    return 0
+                    return None
                 lines -= 1
-            last = False
+            begun = True
             end = newline
         os.lseek(self._fd, 0, os.SEEK_SET)
         return lines
@@ -104,17 +107,22 @@ class _File:
         """Whether a record is a piece of a long line, which counts with that line's end. Only pieces are so long."""
         return end - begin >= CHUNK_BYTES and not form.ends_line(os.pread(self._fd, end - begin, begin))
 
-    def _seek_tail_packed(self, packed: gzip.GzipFile, lines: int, form: Format) -> int:
-        begins: deque[int] = deque(maxlen=lines)
-        offset, begins_line = 0, True
+    def _seek_tail_packed(self, packed: gzip.GzipFile, lines: int, form: Format, *, continued: bool) -> int | None:
+        begins: deque[int] = deque(maxlen=lines + 1)
+        there, offset, begins_line = 0, 0, True
         with contextlib.suppress(EOFError, OSError):
             for record in packed:
                 if begins_line:
                     begins.append(offset)
+                    there += 1
                 begins_line = len(record) <= CHUNK_BYTES or form.ends_line(record.removesuffix(b"\n"))
                 offset += len(record)
-        packed.seek(begins[0] if begins else 0)
-        return lines - len(begins)
+        wanted = lines + (continued and not begins_line)
+        if there <= wanted:
+            packed.seek(0)
+            return wanted - there
+        packed.seek(begins[-wanted] if wanted else offset)
+        return None
 
     def close(self) -> None:
         """Close it."""
@@ -149,7 +157,7 @@ class LogFiles:
         if tail is None:
             self._open_after(_NO_FILE)
             return
-        missing = tail
+        missing, continued = tail, False
         for path in reversed(files_of(self._path)):
             with contextlib.suppress(FileNotFoundError):
                 file = _File(path)
@@ -157,8 +165,9 @@ class LogFiles:
                     file.close()
                     continue
                 self._files.appendleft(file)
-                if (missing := file.seek_tail(missing, self._form)) <= 0:
+                if (fewer := file.seek_tail(missing, self._form, continued=continued)) is None:
                     return
+                missing, continued = fewer, continued or bool(file.identity.first_line)
 
     def _open_after(self, identity: _Identity) -> None:
         """Open the files that follow the one of this identity; all if it is not there any more."""

@@ -154,6 +154,26 @@ def test_file_with_the_number_of_one_that_was_compressed_is_another(tmp_path: Pa
 
 
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+def test_line_that_a_rotation_has_split_is_one(tmp_path: Path, cut: int, packed: bool) -> None:
+    head, end = b'{"log":"', b'","stream":"stdout","time":"2026-11-24T04:00:00.000000000Z"}\n'
+    piece = head + b"x" * CHUNK_BYTES + end
+    records = [line(1), piece, piece, head + b"x\\n" + end, line(2)]
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(records[cut:]))
+    older = b"".join(records[:cut])
+    (tmp_path / ("log.1.gz" if packed else "log.1")).write_bytes(gzip.compress(older) if packed else older)
+    for tail, length in ((0, 0), (1, 2), (2, 2 * CHUNK_BYTES + 4), (3, 2 * CHUNK_BYTES + 6), (9, 2 * CHUNK_BYTES + 6)):
+        files = LogFiles(path, JsonLines())
+        files.open(tail)
+        found = b""
+        while (entries := files.read()) is not None:
+            found += b"".join(entry.line for entry in entries)
+        assert (tail, len(found)) == (tail, length)
+        files.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("before", [0, 1])
 def test_pieces_of_a_long_line_count_with_its_end(tmp_path: Path, before: int, packed: bool) -> None:
     head, end = b'{"log":"', b'","stream":"stdout","time":"2026-11-24T04:00:00.000000000Z"}\n'
