@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from sampan.resource import snapshot
 from sampan.resource.container import Container, MountPoint, NetworkSettings
-from sampan.resource.container_spec import ContainerSpec, Endpoint, Process
+from sampan.resource.container_spec import ContainerSpec, Endpoint, Process, Resources
 from sampan.sys.measuring import Usage
 
 # Tells the world what happened, in Docker's event vocabulary: type, action, the actor's ID, attributes. The event has
@@ -192,6 +192,9 @@ class Bundles(Protocol):
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Validate all that can be at create; return warnings. InvalidArgumentError in Docker's words."""
+
+    def enforced(self, resources: Resources) -> Resources:
+        """Return the limits without those that cannot be enforced here, of which ``check`` warns."""
 
     def config(
         self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS

@@ -252,6 +252,7 @@ class BundlesContract:
     def test_config_says_what_the_spec_does(self, bundles: Bundles, root: Path, tmp_path: Path) -> None:
         web = container(A, "web", process=Process(cmd=("/bin/sh", "-c", "true")))
         assert bundles.check(web.spec) == ()
+        assert bundles.enforced(web.spec.resources) == web.spec.resources
         config = bundles.config(web, root, files=tmp_path, init_path=None)
         assert config["ociVersion"]
         process = config["process"]

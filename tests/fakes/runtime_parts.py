@@ -12,7 +12,7 @@ from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
 from sampan.docker.options.mounts import check_mounts
 from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.container import Container, EndpointState, MountPoint, NetworkSettings
-from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
+from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType, Resources
 from sampan.sys.measuring import Usage
 from tests.fakes.crashes import Steps
 from tests.fakes.runtime_host import Host
@@ -213,6 +213,9 @@ class FakeBundles:
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         return ()
+
+    def enforced(self, resources: Resources) -> Resources:
+        return resources
 
     def config(
         self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS

@@ -23,7 +23,7 @@ from runtimed.steps.snapshots import MountedSnapshots
 from runtimed.steps.sources import Grants
 from sampan.errors import NotFoundError
 from sampan.resource.container import Container, NetworkSettings
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container_spec import ContainerSpec, Resources
 from sampan.sys.inotify import FileWatches
 from sampan.sys.measuring import Usage
 
@@ -147,6 +147,9 @@ class PlainBundles:
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         return ()
+
+    def enforced(self, resources: Resources) -> Resources:
+        return resources
 
     def config(
         self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS

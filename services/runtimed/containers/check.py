@@ -6,6 +6,7 @@ Errors and warnings are in Docker's words. What an option says by itself is ``sa
 
 import re
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Final
 
 from runtimed.host.facts import CgroupLayout, HostFacts
@@ -161,6 +162,32 @@ def _rest(resources: Resources, host: HostFacts) -> list[str]:
     if resources.blkio_weight and not host.limits.blkio_weight:
         warnings.append(_NOT_SUPPORTED.format("Block I/O weight", "Weight discarded."))
     return warnings
+
+
+def enforced(resources: Resources, host: HostFacts) -> Resources:
+    """Return the limits without those that the kernel does not know here, of which ``check_spec`` warns."""
+    able = host.limits
+    kept = resources
+    if not able.memory:
+        unlimited = -1 if kept.memory_bytes else kept.memory_swap_bytes
+        kept = replace(kept, memory_bytes=0, memory_swap_bytes=unlimited, memory_reservation_bytes=0)
+    elif kept.memory_bytes and not able.swap:
+        kept = replace(kept, memory_swap_bytes=-1)
+    for known, nothing in (
+        (able.swappiness, {"memory_swappiness": None}),
+        (able.oom_kill_disable, {"oom_kill_disable": False}),
+        (able.cpu_shares, {"cpu_shares": 0}),
+        (able.cpu_quota, {"nano_cpus": 0, "cpu_quota_us": 0, "cpu_period_us": 0}),
+        (able.cpuset, {"cpuset_cpus": "", "cpuset_mems": ""}),
+        (able.pids, {"pids_limit": 0}),
+        (able.blkio_weight, {"blkio_weight": 0}),
+        (able.blkio_weight_device, {"blkio_weight_devices": ()}),
+        (able.blkio_throttle, dict.fromkeys(_THROTTLES, ())),
+        (able.hugepages, {"hugepage_limits": ()}),
+    ):
+        if not known:
+            kept = replace(kept, **nothing)
+    return kept
 
 
 def _ulimits(resources: Resources, host: HostFacts) -> list[str]:

@@ -136,6 +136,7 @@ class Containers:
         spec = with_ids(spec, lambda name: self._other(name, spec.owner).container)
         runtime = self._choose_runtime(spec.runtime)
         warnings = self._bundles.check(spec)
+        spec = replace(spec, resources=self._bundles.enforced(spec.resources))
         network, more = await self._networking.check(spec)
         spec = self._with_joined_name(spec)
         new_id = secrets.token_hex(32)
@@ -330,6 +331,7 @@ class Containers:
             warnings = self._bundles.check(spec)
             if spec.resources == entry.container.spec.resources:
                 warnings = ()  # whoever asked for these limits was told
+            spec = replace(spec, resources=self._bundles.enforced(spec.resources))
             if resources is not None and entry.status in UP:
                 bundle = self._paths.container(entry.id).bundle
                 runtime = self._runner.runtime(entry.container)

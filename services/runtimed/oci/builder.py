@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from runtimed.cgroups.naming import CgroupNames, is_scope, oci_path
 from runtimed.cgroups.units import annotations
-from runtimed.containers.check import check_spec
+from runtimed.containers.check import check_spec, enforced
 from runtimed.containers.hostname import hostname_of
 from runtimed.host.facts import HostFacts
 from runtimed.oci.devices.cdi import read_devices
@@ -23,7 +23,7 @@ from runtimed.protocol import NO_JOINS, ExecProcess, Joins
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS, SecurityOptions, parse_security_options
 from sampan.errors import ConflictError, StartError
 from sampan.resource.container import Container
-from sampan.resource.container_spec import ContainerSpec, Security
+from sampan.resource.container_spec import ContainerSpec, Resources, Security
 
 _OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes refuse a newer number
 
@@ -51,6 +51,10 @@ class OciBundles:
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Validate what takes a look at the machine; return warnings. InvalidArgumentError in Docker's words."""
         return check_spec(spec, self._host, runtimes=self._runtimes)
+
+    def enforced(self, resources: Resources) -> Resources:
+        """Return the limits without those that cannot be enforced here, of which ``check`` warns."""
+        return enforced(resources, self._host)
 
     def config(
         self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS

@@ -5,11 +5,12 @@ import re
 
 import pytest
 
-from runtimed.containers.check import check_spec
+from runtimed.containers.check import check_spec, enforced
 from runtimed.host.facts import CgroupLayout, Limits
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
     ContainerSpec,
+    DeviceLimit,
     Namespaces,
     Process,
     Resources,
@@ -90,6 +91,28 @@ def test_limits_that_the_kernel_lacks_are_warned_of() -> None:
         "Memory limited without swap.",
         "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
     )
+
+
+def test_limits_that_the_kernel_lacks_are_not_kept() -> None:
+    none = Limits(**{field.name: False for field in dataclasses.fields(Limits)})
+    asked = Resources(
+        memory_bytes=64 * MIB,
+        memory_reservation_bytes=32 * MIB,
+        memory_swappiness=3,
+        oom_kill_disable=True,
+        cpu_shares=100,
+        cpu_quota_us=1000,
+        cpuset_cpus="0",
+        pids_limit=10,
+        blkio_weight=100,
+        device_read_bps=(DeviceLimit("/dev/x", 1),),
+        ulimits=(Ulimit("nofile", 10, 10),),
+    )
+    kept = enforced(asked, dataclasses.replace(HOST, limits=none))
+    assert kept == Resources(memory_swap_bytes=-1, ulimits=(Ulimit("nofile", 10, 10),))
+    without_swap = enforced(asked, dataclasses.replace(HOST, limits=Limits(swap=False)))
+    assert without_swap == dataclasses.replace(asked, memory_swap_bytes=-1)
+    assert enforced(asked, HOST) == asked
 
 
 def test_a_ulimit_above_the_engines_own_is_warned_of() -> None:
