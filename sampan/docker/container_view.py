@@ -294,7 +294,7 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
         "Labels": dict(spec.labels),
         "State": container.state.status.value,
         "Status": status_text(container.state, now),
-        "HostConfig": {"NetworkMode": spec.namespaces.network or "bridge"},
+        "HostConfig": _listed_host_config(spec, version),
         "NetworkSettings": {
             "Networks": {
                 one.network: endpoint_json(one, container.id, version) | _UNLISTED for one in network.endpoints
@@ -305,6 +305,11 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
     if container.size_rw_bytes:  # as everywhere in a list, nothing is not told
         result["SizeRw"] = container.size_rw_bytes
     return result
+
+
+def _listed_host_config(spec: ContainerSpec, version: Version) -> dict[str, Any]:
+    annotations = {"Annotations": dict(spec.annotations)} if spec.annotations and version >= (1, 46) else {}
+    return {"NetworkMode": spec.namespaces.network or "bridge", **annotations}
 
 
 def quoted(word: str) -> str:
@@ -346,7 +351,9 @@ def points_json(container: ContainerDetails) -> list[dict[str, object]]:
     Those that a client asked for as ``Tmpfs`` are told there alone.
     """
     spec, told = container.spec, set[str]()
-    if b'"Tmpfs":{' in spec.docker:
+    if not spec.docker:
+        told = {posixpath.normpath(target) for target in host_config_view.tmpfs_json(spec.mounts)}
+    elif b'"Tmpfs":{' in spec.docker:
         told = {posixpath.normpath(target) for target in (sent_json(spec).get("HostConfig") or {}).get("Tmpfs") or {}}
     result = []
     for point in container.mounts:

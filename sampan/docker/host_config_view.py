@@ -60,8 +60,9 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
     }
     if sent:
         form["Binds"] = None  # unless they were sent: what is asked for in ``Mounts`` is there
-    elif further := mounts_json(spec.mounts):
-        form["Mounts"] = further
+    else:
+        further = {"Mounts": mounts_json(spec.mounts), "Tmpfs": tmpfs_json(spec.mounts)}
+        form |= {name: told for name, told in further.items() if told}
     kept = {key: value for key, value in sent.items() if value is not None}
     typed = _namespaces_json(spec.namespaces) | _security_json(spec.security) | resources_json(spec.resources)
     return form | kept | typed | _rest_json(spec, runtime)
@@ -169,11 +170,19 @@ def binds_json(asked: Iterable[Mount]) -> list[str] | None:
 
 
 def mounts_json(asked: Iterable[Mount]) -> list[dict[str, object]]:
-    """Return what ``Binds`` cannot say, images and parts of volumes, in the form of ``Mounts``."""
+    """Return what ``Binds`` and ``Tmpfs`` cannot say, in the form of ``Mounts``."""
     result: list[dict[str, object]] = []
+    row: dict[str, object]
     for mount in asked:
-        if mount.type is MountType.IMAGE or mount.subpath:
-            row: dict[str, object] = {"Type": mount.type.value, "Source": mount.source, "Target": mount.target}
+        if mount.type is MountType.TMPFS and not _is_plain(mount):
+            sized = {"SizeBytes": mount.tmpfs_size_bytes, "Mode": mount.tmpfs_mode}
+            given: dict[str, object] = {name: number for name, number in sized.items() if number}
+            if mount.options:
+                given["Options"] = [option.split("=", 1) for option in mount.options]
+            row = {"Type": mount.type.value, "Target": mount.target} | ({"TmpfsOptions": given} if given else {})
+            result.append(row | ({"ReadOnly": True} if mount.read_only else {}))
+        elif mount.type is MountType.IMAGE or mount.subpath:
+            row = {"Type": mount.type.value, "Source": mount.source, "Target": mount.target}
             if mount.read_only:
                 row["ReadOnly"] = True
             if mount.subpath:
@@ -181,6 +190,17 @@ def mounts_json(asked: Iterable[Mount]) -> list[dict[str, object]]:
                 row[options] = {"Subpath": mount.subpath}
             result.append(row)
     return result
+
+
+def tmpfs_json(asked: Iterable[Mount]) -> dict[str, str]:
+    """Return file systems in memory in the form of ``Tmpfs``: their options by where they are."""
+    return {mount.target: ",".join(mount.options) for mount in asked if _is_plain(mount)}
+
+
+def _is_plain(mount: Mount) -> bool:
+    """Whether a mount is one of those that ``Tmpfs`` can say."""
+    sized = mount.tmpfs_size_bytes or mount.tmpfs_mode or mount.read_only
+    return mount.type is MountType.TMPFS and not sized
 
 
 def bindings_json(ports: Iterable[PortBinding]) -> dict[str, list[dict[str, str]]]:

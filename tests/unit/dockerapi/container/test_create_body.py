@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dockerapi.container.create_body import parse, warnings
+from dockerapi.container.create_body import parse, read
 from sampan.docker.container_view import inspect_json, summary_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import (
@@ -283,5 +283,14 @@ def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
 
 
 def test_a_limit_of_kernel_memory_is_warned_of() -> None:
-    (said,) = warnings({"HostConfig": {"KernelMemory": 64 << 20}}, (1, 41))
+    _, (said,) = read({"Image": "busybox", "HostConfig": {"KernelMemory": 64 << 20}}, "web", (1, 41))
     assert said.startswith("Your kernel does not support kernel memory limit capabilities")
+
+
+def test_file_systems_in_memory_are_shown_as_they_can_be_asked_for() -> None:
+    sized = Mount(MountType.TMPFS, "/u", tmpfs_size_bytes=4096, read_only=True)
+    host = inspected(ContainerSpec(mounts=(Mount(MountType.TMPFS, "/t", options=("size=1m", "exec")), sized)))
+    assert host["HostConfig"]["Tmpfs"] == {"/t": "size=1m,exec"}
+    (asked,) = host["HostConfig"]["Mounts"]
+    assert asked == {"Type": "tmpfs", "Target": "/u", "TmpfsOptions": {"SizeBytes": 4096}, "ReadOnly": True}
+    assert "Tmpfs" not in inspected(ContainerSpec())["HostConfig"]
