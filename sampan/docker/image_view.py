@@ -16,7 +16,7 @@ COMMAND_LINE: Final[Version] = (1, 50)  # in whose shape the command line shows 
 
 _SECOND_NS: Final = 1_000_000_000
 
-# What Docker shows as repository and tag of an image that has none; clients up to 1.43 expect it spelled out.
+# What Docker shows as repository and tag of an image that has none; clients before 1.43 expect it spelled out.
 _NO_TAG: Final = "<none>:<none>"
 _NO_DIGEST: Final = "<none>@<none>"
 
@@ -32,7 +32,7 @@ def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Ver
         "RepoDigests": list(image.repo_digests),
         "Parent": image.parent,
         "Comment": image.comment,
-        "Created": rfc3339_ns(image.created_ns) if image.created_ns is not None else "",
+        "Created": rfc3339_ns(image.created_ns) if image.created_ns is not None else NEVER,
         "DockerVersion": image.docker_version,
         "Author": image.author,
         "Config": config_json(image.config, version),
@@ -51,6 +51,8 @@ def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Ver
     }
     if version < (1, 44):
         result["VirtualSize"] = size_bytes
+    elif image.created_ns is None:
+        del result["Created"]
     if version < (1, 45):
         result |= {"Container": "", "ContainerConfig": config_json(RunConfig(), version)}
     if version >= (1, 48) and image.target.digest:
@@ -147,8 +149,8 @@ def summary_json(
 ) -> JsonObject:
     """Return one row of GET /images/json; -1 stands for what nobody has counted."""
     tags, digests = list(image.repo_tags), list(image.repo_digests)
-    if version < (1, 44) and not tags:
-        tags, digests = [_NO_TAG], digests or [_NO_DIGEST]
+    if version < (1, 43) and not (tags or digests):
+        tags, digests = [_NO_TAG], [_NO_DIGEST]
     result: JsonObject = {
         "Id": image.id,
         "ParentId": image.parent,

@@ -115,6 +115,8 @@ def info_of(facts: JsonObject, version: tuple[int, int]) -> JsonObject:
         shown.pop("DiscoveredDevices", None)
         for kind in ("Iptables", "Ip6tables"):
             shown[f"BridgeNf{kind}"] = _is_set(f"/proc/sys/net/bridge/bridge-nf-call-{kind.lower()}")
+    if version < (1, 49):
+        shown.pop("FirewallBackend", None)
         for commit in ("ContainerdCommit", "RuncCommit", "InitCommit"):
             shown[commit] = shown[commit] | {"Expected": shown[commit]["ID"]}
         none: JsonObject = {f"AllowNondistributableArtifacts{kind}": [] for kind in ("CIDRs", "Hostnames")}
@@ -226,6 +228,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "Swarm": dict(_SWARM),
         "LiveRestoreEnabled": not facts.host.stops_containers,
         "Isolation": "",
+        "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": list(facts.host.cdi_spec_dirs),
         **({"DiscoveredDevices": found} if found else {}),  # as Docker does, to clients of 1.50 on
     }

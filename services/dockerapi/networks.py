@@ -56,7 +56,7 @@ def parse_request(body: Mapping[str, object], version: Version) -> NetworkReques
         driver=sent.text("Driver"),
         internal=sent.flag("Internal"),
         attachable=sent.flag("Attachable"),
-        disable_ipv4=not sent.flag("EnableIPv4", default=True),
+        disable_ipv4=version >= (1, 48) and not sent.flag("EnableIPv4", default=True),
         enable_ipv6=sent.flag("EnableIPv6"),
         config_only=sent.flag("ConfigOnly"),
         config_from=sent.fields("ConfigFrom").text("Network"),

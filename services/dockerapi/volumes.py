@@ -40,6 +40,11 @@ def parse_request(body: Mapping[str, object]) -> VolumeRequest:
     return VolumeRequest(sent.text("Name"), sent.text("Driver"), sent.mapping("DriverOpts"), sent.mapping("Labels"))
 
 
+async def update(_: Call) -> web.StreamResponse:
+    """PUT /volumes/{name}: of a volume of a cluster, which takes a swarm."""
+    raise UnavailableError(NOT_MANAGER)
+
+
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /volumes/{name}."""
     await call.volumes.remove(call.args["name"], force=call.flag("force"))
@@ -60,5 +65,6 @@ ROUTES: Final = (
     Route("POST", "/volumes/create", create),
     Route("POST", "/volumes/prune", prune),
     Route("GET", "/volumes/{name}", inspect),
+    Route("PUT", "/volumes/{name}", update, alone=True),
     Route("DELETE", "/volumes/{name}", remove),
 )

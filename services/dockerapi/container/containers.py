@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from dockerapi.container import create_body, host_config
+from dockerapi.container.earlier import update_as_newest
 from dockerapi.container.execs import query_size
 from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.fields import Fields
@@ -29,13 +30,15 @@ _CHANGES: Final = 1000  # made into JSON at a time: a few milliseconds
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/create."""
     body = await call.body(required=True)
-    if (spec := call.judged) is None:
-        spec = create_body.parse(body, call.text("name"), call.version)
+    spec, said = create_body.read(body, call.text("name"), call.version)
+    if call.judged is not None:
+        spec = call.judged
+    else:
         spec = await with_volumes_of(call.control, spec, create_body.volumes_from(body))
+    platform = call.text("platform") if call.version >= (1, 41) else ""
     with call.backend.metrics.action("create"):
-        created = await call.containers.create_container(spec, platform=call.text("platform"))
-    warnings = (*create_body.warnings(body, call.version), *created.warnings)
-    return reply({"Id": created.id, "Warnings": list(warnings)}, 201)
+        created = await call.containers.create_container(spec, platform=platform)
+    return reply({"Id": created.id, "Warnings": [*said, *created.warnings]}, 201)
 
 
 async def listing(call: Call) -> web.StreamResponse:
@@ -104,13 +107,13 @@ async def start(call: Call) -> web.StreamResponse:
 
 async def stop(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/stop."""
-    await call.control.stop(call.args["id"], call.number("t"), call.text("signal"))
+    await call.control.stop(call.args["id"], call.number("t"), call.since((1, 42), "signal"))
     return empty()
 
 
 async def restart(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/restart."""
-    await call.control.restart(call.args["id"], call.number("t"), call.text("signal"))
+    await call.control.restart(call.args["id"], call.number("t"), call.since((1, 42), "signal"))
     return empty()
 
 
@@ -134,9 +137,10 @@ async def unpause(call: Call) -> web.StreamResponse:
 
 async def update(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/update."""
-    sent = Fields(await call.body(required=True), "")
+    body, said = update_as_newest(await call.body(required=True), call.version)
+    sent = Fields(body, "")
     warnings = await call.control.update(call.args["id"], host_config.resources(sent), host_config.restart_policy(sent))
-    return reply({"Warnings": warnings or None})
+    return reply({"Warnings": [*said, *warnings] or None})
 
 
 async def rename(call: Call) -> web.StreamResponse:
@@ -158,9 +162,10 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def wait(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/wait. The headers go out once the wait is in place, so that a start can follow them."""
-    condition = _CONDITIONS.get(call.text("condition"))
+    asked = call.since((1, 30), "condition")
+    condition = _CONDITIONS.get(asked)
     if condition is None:
-        raise InvalidArgumentError(f'invalid condition: "{call.text("condition")}"')
+        raise InvalidArgumentError(f'invalid condition: "{asked}"')
     stream = JsonStream(call.request)
     result: dict[str, object] = {"StatusCode": 0}
     async with aclosing(following.wait(call.followed, call.args["id"], condition)) as answers:

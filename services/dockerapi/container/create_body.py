@@ -1,11 +1,12 @@
 """The body of POST /containers/create: Docker's JSON into the typed spec."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from dockerapi.container import host_config, mount_specs
+from dockerapi.container.earlier import as_newest
 from dockerapi.http.fields import INT32, UINT16, Fields
 from dockerapi.http.versions import Version
 from sampan.docker.options.check import check_options
@@ -19,6 +20,8 @@ from sampan.resource.container_spec import (
     Dns,
     Endpoint,
     HealthCheck,
+    Mount,
+    MountType,
     Process,
     RestartPolicy,
 )
@@ -27,20 +30,44 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
-    """Return the spec that ``body`` asks for. ``VolumesFrom`` is not in it: that takes a question.
+    """Return the spec alone of ``read``."""
+    return read(body, name, version)[0]
+
+
+def read(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerSpec, tuple[str, ...]]:
+    """Return the spec that ``body`` asks for, and what to tell whoever sent it.
+
+    ``VolumesFrom`` is not in it: that takes a question.
 
     Raises:
         InvalidArgumentError: in Docker's words, where it has some.
     """
+    body, said = as_newest(body, version)
     sent = Fields(body, "")
     host = sent.fields("HostConfig")
+    spec = _spec(sent, host, name)
+    if version < (1, 44):  # in which mounts that are read-only have others below them that are not
+        bound = (replace(one, read_only_non_recursive=True) if _is_read_only(one) else one for one in spec.mounts)
+        spec = replace(spec, mounts=tuple(bound))
+    spec = replace(
+        spec, docker=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape")
+    )
+    check_options(spec)
+    return spec, (*said, *_warnings(host, version))
+
+
+def _is_read_only(mount: Mount) -> bool:
+    return mount.type is MountType.BIND and mount.read_only
+
+
+def _spec(sent: Fields, host: Fields, name: str) -> ContainerSpec:
     if not sent.text("Image"):
         raise InvalidArgumentError("no image specified: Config.Image is empty")
     host_config.check(host)
     namespaces = host_config.namespaces(host)
     if sent.flag("NetworkDisabled"):  # the network namespace of its own that Docker makes then, too, and nothing in it
         namespaces = replace(namespaces, network="none")
-    spec = ContainerSpec(
+    return ContainerSpec(
         name=name.removeprefix("/"),
         image=sent.text("Image"),
         process=_process(sent, host),
@@ -55,7 +82,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
         resources=host_config.resources(host),
         security=host_config.security(host),
         namespaces=namespaces,
-        endpoints=_endpoints(sent, host, namespaces.network, version),
+        endpoints=_endpoints(sent, host, namespaces.network),
         ports=host_config.ports(host),
         publish_all_ports=host.flag("PublishAllPorts"),
         dns=Dns(tuple(host.texts("Dns")), tuple(host.texts("DnsSearch")), tuple(host.texts("DnsOptions"))),
@@ -68,10 +95,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
         runtime=host.text("Runtime"),
         health_check=health_check(sent),
         annotations=host.mapping("Annotations"),
-        docker=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape"),
     )
-    check_options(spec)
-    return spec
 
 
 def volumes_from(body: Mapping[str, object]) -> list[str]:
@@ -79,28 +103,24 @@ def volumes_from(body: Mapping[str, object]) -> list[str]:
     return Fields(body, "").fields("HostConfig").texts("VolumesFrom")
 
 
-def warnings(body: Mapping[str, object], version: Version) -> tuple[str, ...]:
-    """Return what to tell whoever sent ``body``, which was accepted: what Docker's versions warn of."""
-    host = Fields(body, "").fields("HostConfig")
-    said = []
-    if host.number("KernelMemory") or host.number("KernelMemoryTCP"):
-        said.append(
-            "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. "
-            "Limitation discarded."
-        )
-    volumes = [mount for mount in host.items("Mounts") if mount.text("Type") == "volume"]
-    if version >= (1, 48) and host.text("VolumeDriver") and volumes:
-        said.append(
-            "`--volume-driver` is ignored for volumes specified via `--mount`. "
-            "Use `--mount type=volume,volume-driver=...` instead"
+def _warnings(host: Fields, version: Version) -> Iterator[str]:
+    """Yield what Docker's versions warn of."""
+    undriven = [
+        mount
+        for mount in host.items("Mounts")
+        if mount.text("Type") == "volume" and not mount.fields("VolumeOptions").fields("DriverConfig").text("Name")
+    ]
+    if version >= (1, 48) and host.text("VolumeDriver") and undriven:
+        yield (
+            "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. "
+            "Use '--mount type=volume,volume-driver=...' instead"
         )
     empty = sorted(port for port, rows in host.lists("PortBindings") if not rows)
     if version >= (1, 52) and empty:
-        said.append(
+        yield (
             f"Following container port(s) have an empty list of port-bindings: {', '.join(empty)}. "
             "Such bindings will be discarded in a future version."
         )
-    return tuple(said)
 
 
 def _process(sent: Fields, host: Fields) -> Process:
@@ -145,23 +165,14 @@ def health_check(sent: Fields) -> HealthCheck | None:
     )
 
 
-def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> tuple[Endpoint, ...]:
-    """Return the networks to join. What is said outside of ``NetworkingConfig`` is about that of ``NetworkMode``."""
+def _endpoints(sent: Fields, host: Fields, mode: str) -> tuple[Endpoint, ...]:
+    """Return the networks to join. Links are said outside of ``NetworkingConfig``, of that of ``NetworkMode``."""
     members = sent.fields("NetworkingConfig").members("EndpointsConfig")
     given = {name: endpoint(name, fields) for name, fields in members}
-    if version < (1, 44) and len(given) > 1:
-        names = ", ".join(given)
-        raise InvalidArgumentError(f"Container cannot be connected to network endpoints: {names}")
-    links, mac_address = host.texts("Links"), sent.text("MacAddress")
-    if mac_address and version >= (1, 52):
-        raise InvalidArgumentError(
-            "MacAddress in Config is not supported from API version 1.52 on: use that of an endpoint's settings"
-        )
-    if links or mac_address:
+    if links := host.texts("Links"):
         name = next((name for name in given if network_mode(name) == mode), mode)
         first = given.get(name, Endpoint(mode))
-        mac_address = first.mac_address or mac_address
-        given[name] = replace(first, links=tuple(dict.fromkeys((*first.links, *links))), mac_address=mac_address)
+        given[name] = replace(first, links=tuple(dict.fromkeys((*first.links, *links))))
     return endpoints(mode, given.values())
 
 

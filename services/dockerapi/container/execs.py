@@ -10,6 +10,7 @@ from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.decode import shown
 from dockerapi.http.fields import UINT16, Fields
 from dockerapi.http.routing import Route
+from dockerapi.http.versions import Version
 from sampan.docker.container_view import exec_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ConsoleSize
@@ -19,12 +20,12 @@ from sampan.resource.streams import ExecStart
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/exec."""
-    spec = parse_spec(await call.body(required=True))
+    spec = parse_spec(await call.body(required=True), call.version)
     return reply({"Id": await call.execs.create(call.args["id"], spec)}, 201)
 
 
-def parse_spec(body: Mapping[str, object]) -> ExecSpec:
-    """Read the body."""
+def parse_spec(body: Mapping[str, object], version: Version) -> ExecSpec:
+    """Read the body, of a version."""
     sent = Fields(body, "")
     return ExecSpec(
         args=tuple(sent.texts("Cmd")),
@@ -37,7 +38,7 @@ def parse_spec(body: Mapping[str, object]) -> ExecSpec:
         attach_stderr=sent.flag("AttachStderr"),
         privileged=sent.flag("Privileged"),
         detach_keys=sent.text("DetachKeys"),
-        console_size=console_size(sent),
+        console_size=console_size(sent, version),
     )
 
 
@@ -47,7 +48,7 @@ async def start(call: Call) -> web.StreamResponse:
     sent = Fields(await call.body(), "")
     detach, tty = sent.flag("Detach"), sent.flag("Tty")
     # Whether there is a terminal was said when it was made; this says whether the client wants frames.
-    options = ExecStart(detach, console_size(sent))
+    options = ExecStart(detach, console_size(sent, call.version))
     streams = Streams(lambda given: call.execs.start(call.args["id"], options, given), has_input=not detach)
     if detach:
         try:
@@ -58,8 +59,10 @@ async def start(call: Call) -> web.StreamResponse:
     return await hijack_first(call, streams, tty=tty)
 
 
-def console_size(sent: Fields) -> ConsoleSize | None:
-    """Return the ``ConsoleSize`` pair, height first, or None."""
+def console_size(sent: Fields, version: Version) -> ConsoleSize | None:
+    """Return the ``ConsoleSize`` pair, height first, or None; nobody looked at it before 1.42."""
+    if version < (1, 42):
+        return None
     pair = sent.numbers("ConsoleSize", UINT16)
     return ConsoleSize(height=pair[0], width=pair[1]) if len(pair) == 2 and any(pair) else None
 

@@ -15,7 +15,7 @@ from sampan.errors import NotFoundError, SampanError
 async def stats(call: Call) -> web.StreamResponse:
     """Send one sample a second, or one sample in all."""
     stream = call.flag("stream", default=True)
-    one_shot = call.flag("one-shot") and not stream
+    one_shot = call.version >= (1, 41) and call.flag("one-shot") and not stream
     answer = JsonStream(call.request)
     async with aclosing(following.stats(call.followed, call.args["id"], stream=stream, one_shot=one_shot)) as samples:
         try:

@@ -29,6 +29,8 @@ _LAST_INPUT_S: Final = 2.0
 
 _MAX_REASON_BYTES: Final = 123  # of a websocket's close: RFC 6455, section 5.5
 
+_NAMED: Final = {"stdout": Stream.STDOUT, "stderr": Stream.STDERR}
+
 # A call whose input is given to it: of a container's attachment, or of an exec.
 Opened = Callable[[AsyncIterator[bytes]], AsyncGenerator[Accepted | Output, None]]
 
@@ -179,10 +181,10 @@ async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:
         await asyncio.wait({copying, leaving})
 
 
-def _attachment(call: Call) -> Streams:
-    wanted = ((Stream.STDOUT, call.flag("stdout")), (Stream.STDERR, call.flag("stderr")))
+def _attachment(call: Call, *, everything: bool = False) -> Streams:
+    wanted = [(each, everything or call.flag(name)) for name, each in _NAMED.items()]
     options = AttachOptions(
-        stdin=call.flag("stdin"),
+        stdin=everything or call.flag("stdin"),
         streams=frozenset(stream for stream, asked in wanted if asked),
         live=call.flag("stream"),
         logs=call.flag("logs"),
@@ -200,7 +202,7 @@ async def attach(call: Call) -> web.StreamResponse:
 
 async def attach_websocket(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/attach/ws: output is not framed; which stream it came from is lost, as with Docker."""
-    streams = _attachment(call)
+    streams = _attachment(call, everything=call.version < (1, 42))  # which did not look at what was asked for
     try:
         await streams.attached()
         socket = web.WebSocketResponse()

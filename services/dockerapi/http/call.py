@@ -119,6 +119,14 @@ class Call:
         """Return a query parameter, empty if there is none."""
         return well_formed(self.request.query.get(name, ""))
 
+    def since(self, version: Version, name: str) -> str:
+        """Return a query parameter that earlier versions do not know: for them it is not there."""
+        return self.text(name) if self.version >= version else ""
+
+    def all_since(self, version: Version, name: str) -> list[str]:
+        """Return such a parameter that may be there several times."""
+        return self.request.query.getall(name, []) if self.version >= version else []
+
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return a query parameter as Docker reads booleans: everything but the known words for false is true."""
         value = self.request.query.get(name)

@@ -35,7 +35,7 @@ async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
 
 def _platforms(call: Call) -> list[str]:
     """Return the platforms that are asked for, of which there may be several from 1.52 on; none: all."""
-    asked = parameters.all_from_query(call.request.query.getall("platform", []))
+    asked = parameters.all_from_query(call.all_since((1, 48), "platform"))
     if len(asked) > 1 and call.version < (1, 52):
         raise InvalidArgumentError(
             "multiple platforms are not supported before API version 1.52: ask for one, or for all of them"

@@ -13,6 +13,7 @@ from dockerapi.http.call import Call, JsonStream, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Rows, reply_list
 from dockerapi.http.routing import Route
+from dockerapi.http.versions import Version
 from dockerapi.image import parameters
 from dockerapi.image.progress import ImportMessages, PullMessages
 from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
@@ -29,6 +30,8 @@ from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.image import ANONYMOUS, Credentials, ImageDetails
 
 T = TypeVar("T")
+
+_PLATFORM: Final[Version] = (1, 32)  # since when an image may be asked for by its platform
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -49,10 +52,10 @@ async def _pull(call: Call) -> web.StreamResponse:
     reference = parse_reference(name)
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
     if reference.tag is None and reference.digest is None:
-        if platform := call.text("platform"):
+        if platform := call.since(_PLATFORM, "platform"):
             parse_platform(platform)
         return await stream_progress(call, _pull_all(call, reference, credentials), lambda message: [message])
-    events = call.images.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+    events = call.images.pull(str(reference), platform=call.since(_PLATFORM, "platform"), credentials=credentials)
     return await stream_progress(call, events, PullMessages(reference).render)
 
 
@@ -62,7 +65,7 @@ async def _pull_all(call: Call, repository: Reference, credentials: Credentials 
     for tag in await call.images.remote_tags(str(repository), credentials=credentials):
         reference = parse_reference(f"{repository}:{tag}")
         messages = PullMessages(reference)
-        events = call.images.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+        events = call.images.pull(str(reference), platform=call.since(_PLATFORM, "platform"), credentials=credentials)
         async with aclosing(events):
             async for event in events:
                 newer = newer or (isinstance(event, Done) and not event.existed)
@@ -92,7 +95,7 @@ def _importing(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progre
         reference=f"{reference}:{tag}" if reference and tag else reference,
         message=call.text("message"),
         changes=tuple(call.request.query.getall("changes", [])),
-        platform=call.text("platform"),
+        platform=call.since(_PLATFORM, "platform"),
     )
 
 
@@ -121,7 +124,7 @@ async def stream_progress(
 async def listing(call: Call) -> web.StreamResponse:
     """GET /images/json."""
     filters = call.filters()
-    if name := call.text("filter"):  # the form of clients up to 1.40
+    if (name := call.text("filter")) and call.version < (1, 41):
         filters.setdefault("reference", []).append(name)
     manifests = call.version >= (1, 47) and call.flag("manifests")
     listed, stored = await asyncio.gather(
@@ -129,7 +132,7 @@ async def listing(call: Call) -> web.StreamResponse:
     )
     everything = listed.items
     hidden = frozenset() if filters or call.flag("all") else image_filters.intermediate(everything)
-    shared = stored.shared(everything) if call.flag("shared-size") else {}
+    shared = stored.shared(everything) if call.version >= (1, 42) and call.flag("shared-size") else {}
     counted = call.version >= (1, 51)
     users = await image_filters.users_by_image(call.control) if manifests or counted else {}
     now_ns = time.time_ns()
@@ -155,9 +158,9 @@ async def listing(call: Call) -> web.StreamResponse:
     return await reply_list(call.request, rows())
 
 
-async def _get(call: Call, *, manifests: bool = False) -> ImageDetails:
-    """Return the image that is named or, with ``platform``, that platform's of its index."""
-    platform, name = parameters.from_query(call.text("platform")), call.args["name"]
+async def _get(call: Call, since: Version, *, manifests: bool = False) -> ImageDetails:
+    """Return the image that is named or, with ``platform``, which is known ``since``, that platform's of its index."""
+    platform, name = parameters.from_query(call.since(since, "platform")), call.args["name"]
     if platform and manifests:
         raise InvalidArgumentError("conflicting options: manifests and platform options cannot both be set")
     if platform:
@@ -168,7 +171,7 @@ async def _get(call: Call, *, manifests: bool = False) -> ImageDetails:
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /images/{name}/json."""
     manifests = call.version >= (1, 48) and call.flag("manifests")
-    image = await _get(call, manifests=manifests)
+    image = await _get(call, (1, 49), manifests=manifests)
     stored = await sizes(call.images.layers)
     drivers = await call.images.layers.drivers()
     result = inspect_json(image, stored.of(image), drivers.driver, call.version)
@@ -185,7 +188,7 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
     with call.backend.metrics.image_action("history"):
-        image = await _get(call)
+        image = await _get(call, (1, 48))
         stored = await sizes(call.images.layers)
         return reply(history_json(image, stored.parts(image), await image_filters.ancestors(call.images.images, image)))
 
@@ -206,7 +209,7 @@ async def remove(call: Call) -> web.StreamResponse:
             call.args["name"],
             force=call.flag("force"),
             no_prune=call.flag("noprune"),
-            platforms=parameters.all_from_query(call.request.query.getall("platforms", [])),
+            platforms=parameters.all_from_query(call.all_since((1, 50), "platforms")),
         )
     return reply(deletions_json(steps))
 

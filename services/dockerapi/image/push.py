@@ -36,7 +36,7 @@ async def push(call: Call) -> web.StreamResponse:
     if tag:
         repository = parse_reference(f"{repository.name}:{tag}")
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
-    platform = parameters.from_query(call.text("platform"))
+    platform = parameters.from_query(call.since((1, 46), "platform"))
     messages = PushMessages()
     with call.backend.metrics.image_action("push"):
         return await stream_progress(call, _steps(call, repository, platform, credentials), messages.render)

@@ -76,7 +76,7 @@ class _Admission:
             case "container.create":
                 call = replace(call, judged=await self._created())
             case "exec.create":
-                if execs.parse_spec(await call.body(required=True)).privileged:
+                if execs.parse_spec(await call.body(required=True), call.version).privileged:
                     self._refuse(("privileged",))
             case "container.update":
                 resources = host_config.resources(Fields(await call.body(required=True), ""))

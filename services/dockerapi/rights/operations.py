@@ -146,6 +146,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         Noun.VOLUME,
         "name",
         inspect=("GET", "/volumes/{name}", _L),
+        update=("PUT", "/volumes/{name}", _C),
         remove=("DELETE", "/volumes/{name}", _C),
     ),
     **_about(

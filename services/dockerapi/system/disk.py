@@ -11,6 +11,7 @@ from aiohttp import web
 from dockerapi.http.call import Call
 from dockerapi.http.listing import Part, Rows, reply_object
 from dockerapi.http.routing import Route
+from dockerapi.http.versions import Version
 from sampan.build.request import UsageRecord
 from sampan.docker.container_view import summary_json as container_json
 from sampan.docker.image_view import summary_json as image_json
@@ -28,7 +29,7 @@ _BUSY: Final = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 async def usage(call: Call) -> web.StreamResponse:
     """GET /system/df."""
-    wanted = call.request.query.getall("type", list(_TYPES))
+    wanted = call.all_since((1, 42), "type") or list(_TYPES)
     for kind in wanted:
         if kind not in _TYPES:
             raise InvalidArgumentError(f"unknown object type: {kind}")
@@ -59,7 +60,7 @@ async def _items(call: Call, kind: str, used: DiskUse, cache: CacheUse | None) -
     if kind == "VolumeUsage":
         return _volumes(used)
     if kind == "BuildCacheUsage":
-        return list(map(_record_json, cache.records if cache else ()))
+        return [_record_json(record, call.version) for record in (cache.records if cache else ())]
     rows = _images(call, used) if kind == "ImageUsage" else _containers(call, used)
     return [row async for page in rows for row in page]
 
@@ -74,8 +75,9 @@ def _legacy(call: Call, used: DiskUse, cache: CacheUse | None, wanted: Collectio
     if "volume" in wanted:
         yield Part("Volumes", _volumes(used))
     if cache is not None:
-        yield Part("BuildCache", list(map(_record_json, cache.records)))
-        yield Part("BuilderSize", sum(record.size_bytes for record in cache.records if not record.shared))
+        yield Part("BuildCache", [_record_json(record, call.version) for record in cache.records])
+        if call.version < (1, 42):
+            yield Part("BuilderSize", sum(record.size_bytes for record in cache.records if not record.shared))
 
 
 def _totals(used: DiskUse, cache: CacheUse | None, wanted: Collection[str]) -> dict[str, dict[str, int]]:
@@ -142,11 +144,13 @@ async def _containers(call: Call, used: DiskUse) -> Rows:
             ]
 
 
-def _record_json(record: UsageRecord) -> JsonObject:
+def _record_json(record: UsageRecord, version: Version) -> JsonObject:
+    parents: JsonObject = {"Parents": list(record.parents)} if record.parents else {}
+    if version < (1, 42):
+        parents = {"Parent": record.parents[0] if len(record.parents) == 1 else ""}
     return {
         "ID": record.id,
-        "Parent": record.parents[0] if len(record.parents) == 1 else "",
-        "Parents": list(record.parents) or None,
+        **parents,
         "Type": record.type,
         "Description": record.description,
         "InUse": record.in_use,

@@ -8,11 +8,13 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, JsonStream, break_off
 from dockerapi.http.routing import Route
+from dockerapi.http.versions import Version
 from sampan.docker.event_view import event_json
 from sampan.docker.times import parse_point
 from sampan.engine import following
 from sampan.errors import SampanError
 from sampan.log import log
+from sampan.resource.event import Event
 
 _JSON: Final = "application/json"
 _SEQUENCE: Final = "application/json-seq"  # RFC 7464: a record separator before each value
@@ -32,6 +34,11 @@ def _content_type(call: Call) -> str:
     known = (_JSON, _SEQUENCE, *_LINES)
     rated = [(quality, kind) for quality, kind in wanted if kind in known and quality > 0]
     return max(rated, key=lambda each: each[0])[1] if rated else _JSON
+
+
+def _is_known(event: Event, version: Version) -> bool:
+    """Whether a version has such an event: images that are made, and not pulled, were told of from 1.46 on."""
+    return version >= (1, 46) or (event.type, event.action) != ("image", "create")
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -56,7 +63,7 @@ async def events(call: Call) -> web.StreamResponse:
             async for event in happening:
                 # The headers say that nothing is missed from here on: clients start their work when they have them.
                 await stream.begin()
-                if event is not None:
+                if event is not None and _is_known(event, call.version):
                     await stream.write(event_json(event, call.version))
         except SampanError as error:
             if not stream.begun:

@@ -105,7 +105,11 @@ async def test_hardware_address_of_a_container_as_a_whole_is_refused_by_name(api
         ("1.52", {"PortBindings": {"81/udp": [], "80/tcp": None, "82/tcp": [{}]}}, "port-bindings: 80/tcp, 81/udp. "),
         ("1.52", {"PortBindings": {"80/tcp": [{"HostPort": ""}]}}, ""),
         ("1.51", {"PortBindings": {"80/tcp": []}}, ""),
-        ("1.48", {"VolumeDriver": "local", "Mounts": [{"Type": "volume", "Target": "/v"}]}, "`--volume-driver` is"),
+        (
+            "1.48",
+            {"VolumeDriver": "local", "Mounts": [{"Type": "volume", "Target": "/v"}]},
+            "the container-wide volume-driver configuration is",
+        ),
         ("1.48", {"VolumeDriver": "local", "Mounts": [{"Type": "tmpfs", "Target": "/v"}]}, ""),
         ("1.47", {"VolumeDriver": "local", "Mounts": [{"Type": "volume", "Target": "/v"}]}, ""),
     ],

@@ -123,7 +123,7 @@ async def test_the_list_has_docker_s_shape(api: Api) -> None:
 async def test_a_dangling_image_is_spelled_out_for_old_clients_only(api: Api) -> None:
     api.fake.images.add(image(""))
     (new,) = (await api.get("/images/json")).json
-    (old,) = (await api.get("/v1.43/images/json")).json
+    (old,) = (await api.get("/v1.42/images/json")).json
     assert (new["RepoTags"], new["RepoDigests"]) == ([], [])
     assert (old["RepoTags"], old["RepoDigests"]) == (["<none>:<none>"], ["<none>@<none>"])
 

@@ -26,9 +26,9 @@ def test_steps_are_newest_first_and_have_the_sizes_of_their_layers() -> None:
     assert [row["Id"] for row in rows] == [IMAGE.id, "<missing>", "<missing>"]
 
 
-@pytest.mark.parametrize(("version", "tags"), [((1, 43), ["<none>:<none>"]), ((1, 50), [])])
+@pytest.mark.parametrize(("version", "tags"), [((1, 42), ["<none>:<none>"]), ((1, 43), [])])
 def test_image_without_a_name_is_called_none_by_old_versions(version: tuple[int, int], tags: list[str]) -> None:
-    assert summary_json(replace(IMAGE, repo_tags=()), 1, version)["RepoTags"] == tags
+    assert summary_json(replace(IMAGE, repo_tags=(), repo_digests=()), 1, version)["RepoTags"] == tags
 
 
 def test_both_front_ends_say_the_same_of_an_image() -> None:
