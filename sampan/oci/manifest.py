@@ -3,7 +3,7 @@
 Reference: OCI image spec 1.1, "Image Manifest" and "Image Index"; Docker image manifest v2, schema 2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,6 +44,7 @@ class IndexEntry:
     descriptor: Descriptor
     platform: Platform | None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""  # what it is, if that is no image
 
 
 def parse_document(data: bytes, media_type: str, what: str) -> Manifest | tuple[IndexEntry, ...]:
@@ -91,6 +92,16 @@ def parse_references(data: bytes, media_type: str, what: str) -> tuple[Descripto
     return config, *layers
 
 
+def parse_artifact(data: bytes, media_type: str, what: str) -> tuple[IndexEntry, ...]:
+    """Return the layers of a manifest of whatever, with what it says of each.
+
+    Raises:
+        RemoteError: not a manifest.
+    """
+    parse_references(data, media_type, what)
+    return _entries(_object(load_json(data, what), what)["layers"], f"{what}: layer")
+
+
 def _manifest(document: JsonObject, what: str) -> Manifest:
     config = _descriptor(document.get("config"), f"{what}: config", MAX_CONFIG_BYTES)
     if config.media_type not in CONFIGS:
@@ -119,15 +130,20 @@ def _index(document: JsonObject, what: str) -> tuple[IndexEntry, ...]:
         raise RemoteError(f"{what}: manifests is not a list")
     if len(listed) > MAX_INDEX_ENTRIES:
         raise RemoteError(f"{what}: has {len(listed)} entries, the most is {MAX_INDEX_ENTRIES}")
+    return _entries(listed, f"{what}: entry")
+
+
+def _entries(listed: Iterable[object], what: str) -> tuple[IndexEntry, ...]:
     entries = []
     for position, item in enumerate(listed):
-        where = f"{what}: entry {position}"
+        where = f"{what} {position}"
         entry = _object(item, where)
         descriptor = _descriptor(entry, where, MAX_LAYER_BYTES)
-        annotations = entry.get("annotations")
+        annotations, artifact_type = entry.get("annotations"), entry.get("artifactType")
         kept = annotations.items() if isinstance(annotations, dict) else ()
         texts = {key: value for key, value in kept if isinstance(value, str)}
-        entries.append(IndexEntry(descriptor, _platform(entry.get("platform"), where), texts))
+        kind = artifact_type if isinstance(artifact_type, str) else ""
+        entries.append(IndexEntry(descriptor, _platform(entry.get("platform"), where), texts, kind))
     return tuple(entries)
 
 

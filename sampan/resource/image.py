@@ -183,6 +183,14 @@ class RemoteManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that is about another one, as their registry lists it."""
+
+    descriptor: AnnotatedDescriptor
+    artifact_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """One repository that a registry knows by a term."""
 

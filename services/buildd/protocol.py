@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from buildd.llb.ops import Edge, FileOp, SourceOp
+from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.errors import BuildFailedError, RemoteError, SampanError
 from sampan.json_types import JsonObject
@@ -244,8 +245,16 @@ class Sources(Protocol):
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``Bridge.resolve_config``."""
 
-    async def git_objects(self, op: SourceOp, pinned: "Pinned", context: StepContext) -> "GitObjects":
+    async def git_objects(self, op: SourceOp, pinned: "Pinned", context: StepContext) -> GitObjects:
         """Return what signs a commit. Raises as ``pin``."""
+
+    async def attestations(
+        self, op: SourceOp, query: AttestationQuery, platform: Platform, context: StepContext
+    ) -> AttestationChain:
+        """Return what is said of an image. Raises as ``pin``; ResourceExhaustedError: it is too much."""
+
+    async def checksum(self, op: SourceOp, pinned: "Pinned", query: ChecksumQuery, context: StepContext) -> Checksum:
+        """Return a checksum of a download. Raises as ``pin``."""
 
 
 # Returns what a build may take for a source: the very same operation, if it is that. Raises PermissionDeniedError.
@@ -258,15 +267,6 @@ class Pinned:
 
     key: str  # equal keys, equal files; "" if only the files tell
     pin: str = ""  # what provenance names: a manifest's digest, a commit, a checksum
-
-
-@dataclass(frozen=True, slots=True)
-class GitObjects:
-    """Objects of a repository as git(1) hashes them, but for their headers."""
-
-    commit: bytes
-    tag: bytes = b""  # the annotated tag that a source names
-    tag_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

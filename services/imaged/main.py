@@ -30,6 +30,7 @@ from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
 from imaged.registry.login import Login
 from imaged.registry.lookup import Lookup
 from imaged.registry.manifests import Manifests
+from imaged.registry.referrers import Referrers
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
@@ -161,6 +162,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         Lookup(sources, endpoints, transport),
         Completer(store, content),
         Manifests(sources, transport, tokens, retry),
+        Referrers(sources),
     )
     repairer = Repairer(store, content, leases, sources, downloads)
     service.checkers.append(ContentCheck(store, content, repairer))

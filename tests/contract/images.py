@@ -3,11 +3,11 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -172,6 +172,15 @@ class ImagesContract:
         assert named == Digest.of(found.config)
         by_digest = f"{parts.offered.rpartition(':')[0]}@{found.target.digest}"
         assert await parts.images.manifest(by_digest, insecure=True) == found
+        repository = parts.offered.rpartition(":")[0]
+        assert await parts.images.read_remote(repository, found.target) == found.content
+        with pytest.raises(NotFoundError):
+            await parts.images.read_remote(repository, replace(found.target, digest=Digest.of(b"nosuch")))
+        with pytest.raises(ResourceExhaustedError):
+            await parts.images.read_remote(repository, replace(found.target, size=9 << 20))
+        assert await parts.images.referrers(by_digest) == ()
+        with pytest.raises(InvalidArgumentError, match="referrers are those of a digest"):
+            await parts.images.referrers(parts.offered)
         with pytest.raises(NotFoundError):
             await parts.images.manifest(f"{parts.offered}-nosuch")
         assert await parts.images.list() == []

@@ -22,6 +22,7 @@ from imaged.push.push import Pusher, UploadMeans
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints
 from imaged.registry.manifests import Manifests
+from imaged.registry.referrers import Referrers
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from imaged.registry.lookup import Lookup
 
 
+Asked = tuple[Manifests | None, Referrers | None]  # what is asked of registries
+
+
 @pytest.fixture
 async def imaged(tmp_path: Path) -> AsyncIterator[Parts]:
     async with imaged_parts(tmp_path / "imaged") as parts:
@@ -82,14 +86,15 @@ async def pusher(imaged: Parts) -> AsyncIterator[Pusher]:
 
 
 @pytest.fixture
-async def manifests() -> AsyncIterator[Manifests]:
+async def asked() -> AsyncIterator[Asked]:
     transport = Transport(stall_timeout_s=5)
     retry, tokens = RetryPolicy(attempts=3, base_s=0.001), Tokens(transport)
-    yield Manifests(Sources(Endpoints(), transport, tokens, retry), transport, tokens, retry)
+    sources = Sources(Endpoints(), transport, tokens, retry)
+    yield Manifests(sources, transport, tokens, retry), Referrers(sources)
     await transport.close()
 
 
-def images_servicer(parts: Parts, pusher: Pusher | None = None, manifests: Manifests | None = None) -> ImagesServicer:
+def images_servicer(parts: Parts, pusher: Pusher | None = None, asked: Asked = (None, None)) -> ImagesServicer:
     """What imaged serves, but for what registries are asked."""
     traffic = Traffic(
         cast("Pusher", pusher),
@@ -98,7 +103,8 @@ def images_servicer(parts: Parts, pusher: Pusher | None = None, manifests: Manif
         Committer(parts.images, parts.store, parts.content, parts.leases),
         cast("Lookup", None),
         Completer(parts.store, parts.content),
-        cast("Manifests", manifests),
+        cast("Manifests", asked[0]),
+        cast("Referrers", asked[1]),
     )
     return ImagesServicer(
         parts.images, parts.puller, parts.importer, parts.leases, parts.login, traffic, asyncio.Event()
@@ -113,10 +119,10 @@ async def add(parts: Parts, name: str) -> str:
 class TestImagesOverGrpc(ImagesContract):
     @pytest.fixture
     async def parts(
-        self, imaged: Parts, registry: FakeRegistry, pusher: Pusher, manifests: Manifests
+        self, imaged: Parts, registry: FakeRegistry, pusher: Pusher, asked: Asked
     ) -> AsyncIterator[ImageParts]:
         registry.add_image("some/app", "1", b"layer")
-        servicer = images_servicer(imaged, pusher, manifests)
+        servicer = images_servicer(imaged, pusher, asked)
         async with (
             PushRegistry().running() as taking,
             served(lambda server: add_ImagesServicer_to_server(servicer, server)) as channel,

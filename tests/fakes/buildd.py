@@ -17,7 +17,6 @@ from buildd.protocol import (
     Directory,
     FileStat,
     Form,
-    GitObjects,
     ImageQuery,
     Output,
     Pinned,
@@ -29,6 +28,7 @@ from buildd.protocol import (
     Tree,
     WritableTree,
 )
+from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
 from sampan.build.progress import Update, Vertex, VertexLog
 from sampan.errors import NotFoundError
 from sampan.oci.chain import chain_ids
@@ -287,6 +287,14 @@ class FakeSources:
 
     async def git_objects(self, op: SourceOp, pinned: Pinned, context: StepContext) -> GitObjects:
         return GitObjects(f"commit {pinned.pin}".encode(), b"tag", "a" * 40)
+
+    async def attestations(
+        self, op: SourceOp, query: AttestationQuery, platform: Platform, context: StepContext
+    ) -> AttestationChain:
+        return AttestationChain(Digest.of(op.identifier.encode()))
+
+    async def checksum(self, op: SourceOp, pinned: Pinned, query: ChecksumQuery, context: StepContext) -> Checksum:
+        return Checksum(f"{query.algorithm}:{pinned.pin}", query.suffix)
 
 
 # What a step does: given its root's files, it returns what it changes.

@@ -62,6 +62,7 @@ class FakeRegistry:
         self.users = dict(users or {})
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self.lists: dict[str, tuple[Any, dict[str, str]]] = {}  # of referrers: index and headers, by path with query
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str, Mapping[str, str]]] = []  # method, path with query, headers
         self.realm = ""
@@ -183,6 +184,9 @@ class FakeRegistry:
         return web.json_response(answer)
 
     async def _content(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        if request.path_qs in self.lists:
+            listed, headers = self.lists[request.path_qs]
+            return web.json_response(listed, headers=headers, content_type=OCI_INDEX)
         match = re.fullmatch(r"/v2/(.+)/(manifests|blobs)/([^/]+)", request.path)
         if match is None:
             return _error(404, "UNSUPPORTED", "what is this")

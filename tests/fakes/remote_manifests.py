@@ -1,13 +1,13 @@
 """Manifests at a registry that is not there: a part of ``fakes.engine.FakeImages``."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sampan.api.containerd.types import types_pb2
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from sampan.oci.descriptor import INDEXES, OCI_CONFIG, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.oci.reference import Reference, parse_reference
@@ -48,6 +48,27 @@ class FakeRemoteManifests(images_pb2_grpc.ImagesServicer):
         target = types_pb2.Descriptor(media_type=media_type, digest=Digest.of(content), size=len(content))
         config = b"" if media_type in INDEXES else _CONFIG
         return images_pb2.RemoteManifest(target=target, content=content, config=config)
+
+    async def Referrers(
+        self, request: images_pb2.ReferrersRequest, context: Any
+    ) -> AsyncIterator[images_pb2.ReferrersResponse]:
+        subject = parse_reference(request.reference)
+        if subject.digest is None:
+            raise InvalidArgumentError(f"{subject.familiar}: referrers are those of a digest")
+        found = []
+        for name, (media_type, content) in self._there().items():
+            document = json.loads(content)
+            about = document.get("subject", {}).get("digest")
+            if parse_reference(name).name == subject.name and about == subject.digest:
+                own = types_pb2.Descriptor(media_type=media_type, digest=Digest.of(content), size=len(content))
+                found.append(images_pb2.Referrer(descriptor=own, artifact_type=document.get("artifactType", "")))
+        yield images_pb2.ReferrersResponse(referrers=found)
+
+    async def ReadRemote(self, request: images_pb2.ReadRemoteRequest, context: Any) -> images_pb2.ReadRemoteResponse:
+        if request.descriptor.size > 8 << 20:
+            raise ResourceExhaustedError(f"{request.descriptor.digest} has {request.descriptor.size} bytes")
+        wanted = replace(parse_reference(request.repository), digest=Digest.parse(request.descriptor.digest))
+        return images_pb2.ReadRemoteResponse(content=self._find(wanted)[1])
 
     async def PutManifest(self, request: images_pb2.PutManifestRequest, context: Any) -> images_pb2.PutManifestResponse:
         self.insecure.append(request.insecure)

@@ -31,7 +31,7 @@ class Program:
     """A program of a module; ``source`` is a directory of ours that uses the module.
 
     ``tests``: the program is the package's tests. ``staged``: the version of the modules that the module's own source
-    tree holds beside it.
+    tree holds beside it. ``stamp``: the variable that tells the program its version, which other programs ask it for.
     """
 
     module: str
@@ -40,17 +40,29 @@ class Program:
     source: str = ""
     tests: bool = False
     staged: str = ""
+    stamp: str = ""
 
 
 PROGRAMS: Final = {
     "buildctl": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildctl"),
     "buildkitd": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildkitd"),
-    "buildx": Program("github.com/docker/buildx", "v0.38.2", "github.com/docker/buildx/cmd/buildx"),
-    "compose": Program("github.com/docker/compose/v2", "v2.40.3", "github.com/docker/compose/v2/cmd"),
+    "buildx": Program(
+        "github.com/docker/buildx",
+        "v0.38.2",
+        "github.com/docker/buildx/cmd/buildx",
+        stamp="github.com/docker/buildx/version.Version",
+    ),
+    "compose": Program(
+        "github.com/docker/compose/v2",
+        "v2.40.3",
+        "github.com/docker/compose/v2/cmd",
+        stamp="github.com/docker/compose/v2/internal.Version",
+    ),
     "crictl": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/crictl"),
     "critest": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/critest", tests=True),
     "kubelet": Program("k8s.io/kubernetes", "v1.37.2", "k8s.io/kubernetes/cmd/kubelet", staged="v0.37.2"),
     "frontend": Program("github.com/moby/buildkit", "v0.34.2", source="frontend"),
+    "attestations": Program("github.com/moby/buildkit", "v0.34.2", source="attestations"),
     "descriptors": Program("github.com/moby/buildkit", "v0.34.2", source="descriptors"),
 }
 
@@ -66,9 +78,17 @@ def go_program(name: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists() or _is_older(binary, wanted):
+        if not binary.exists() or _is_older(binary, wanted) or _built_as(directory) != repr(wanted):
             _build(go, name, wanted, directory)
+            (directory / "program").write_text(repr(wanted))
     return binary
+
+
+def _built_as(directory: Path) -> str:
+    try:
+        return (directory / "program").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _is_older(binary: Path, wanted: Program) -> bool:
@@ -100,7 +120,8 @@ def _build(go: str, name: str, wanted: Program, directory: Path) -> None:
         shutil.copytree(_SOURCES / wanted.source, directory / "main", dirs_exist_ok=True)
     # Of a program that is tests, what the tests import as well.
     run("get", *(("-t",) if wanted.tests else ()), f"{wanted.package or wanted.module}@{wanted.version}")
-    run(*(("test", "-c") if wanted.tests else ("build",)), "-o", f"{name}.new", package)
+    stamped = (f"-ldflags=-X {wanted.stamp}={wanted.version}",) if wanted.stamp else ()
+    run(*(("test", "-c") if wanted.tests else ("build",)), *stamped, "-o", f"{name}.new", package)
     (directory / f"{name}.new").rename(directory / name)
 
 

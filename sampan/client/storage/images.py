@@ -26,6 +26,7 @@ from sampan.resource.image import (
     Layer,
     LoadedImage,
     NamedImage,
+    Referrer,
     RemoteImage,
     RemoteManifest,
     RemovedImages,
@@ -249,6 +250,22 @@ class ImagesClient:
         )
         with rpc_errors():
             return Digest((await self._stub.PutManifest(request)).digest)
+
+    async def referrers(self, reference: str, credentials: Credentials | None = None) -> Sequence[Referrer]:
+        """List what is about a manifest at its registry."""
+        request = pb.ReferrersRequest(reference=reference, credentials=_credentials(credentials))
+        with rpc_errors():
+            return convert.REFERRER.decode_all((await whole(self._stub.Referrers(request))).referrers)
+
+    async def read_remote(
+        self, repository: str, descriptor: Descriptor, credentials: Credentials | None = None
+    ) -> bytes:
+        """Read something small at its registry."""
+        request = pb.ReadRemoteRequest(
+            repository=repository, descriptor=DESCRIPTOR.encode(descriptor), credentials=_credentials(credentials)
+        )
+        with rpc_errors():
+            return (await self._stub.ReadRemote(request)).content
 
     async def tags(self, repository: str, credentials: Credentials | None = None) -> Sequence[str]:
         """Ask a registry for the tags of a repository."""

@@ -22,6 +22,7 @@ from sampan.resource.image import (
     Layer,
     LoadedImage,
     NamedImage,
+    Referrer,
     RemoteImage,
     RemoteManifest,
     RemovedImages,
@@ -190,6 +191,17 @@ class Images(Protocol):
             UnauthenticatedError, PermissionDeniedError: the registry refuses the credentials.
             RemoteError: it does not answer, or takes neither; or it does not mount.
             InvalidArgumentError: ``content`` is not what ``media_type`` says.
+        """
+
+    async def referrers(self, reference: str, credentials: Credentials | None = None) -> Sequence[Referrer]:
+        """Return the manifests that are about the one that ``reference`` names by its digest. Raises as ``fetch``."""
+
+    async def read_remote(
+        self, repository: str, descriptor: Descriptor, credentials: Credentials | None = None
+    ) -> bytes:
+        """Read a blob, or a manifest, of at most 8 MiB at its registry, and bring nothing.
+
+        Raises as ``fetch``. ResourceExhaustedError: it is larger.
         """
 
     async def tags(self, repository: str, credentials: Credentials | None = None) -> Sequence[str]:

@@ -92,6 +92,8 @@ GATEWAY: Final = frozenset(
         "resolveimage",
         "resolveimage.resolvemode",
         "source.metaresolver",
+        "source.metaresolver.image.attestations",
+        "source.metaresolver.http.checksumrequest",
         "readfile",
         "readdir",
         "statfile",

@@ -46,6 +46,7 @@ from sampan.oci.digest import Digest
 
 _IMAGE = "docker-image://"
 _GIT = "git://"
+_WEB = ("https://", "http://")
 
 
 class BuildGateway:
@@ -278,7 +279,12 @@ async def looked_at(
         pinned = await sources.pin(query.op, query.platform, context)
         wanted = query.objects and query.op.identifier.startswith(_GIT)
         objects = await sources.git_objects(query.op, pinned, context) if wanted else None
-        return SourceState(query.op, pinned, image, objects)
+        chain = checksum = None
+        if query.attestations is not None and query.op.identifier.startswith(_IMAGE):
+            chain = await sources.attestations(query.op, query.attestations, query.platform, context)
+        if query.checksum is not None and query.op.identifier.startswith(_WEB):
+            checksum = await sources.checksum(query.op, pinned, query.checksum, context)
+        return SourceState(query.op, pinned, image, objects, chain, checksum)
 
 
 async def _same(output: Output) -> Output:

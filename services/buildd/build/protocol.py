@@ -12,8 +12,9 @@ from typing import Final, Protocol, TypeVar
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import Edge, HostAddress, Mount, NetMode, Node, SourceOp
-from buildd.protocol import FileStat, GitObjects, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
+from buildd.protocol import FileStat, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.provenance.predicate import BuildConfig
+from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
 from sampan.build.progress import BuildWarning, Update
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import SampanError
@@ -181,6 +182,8 @@ class SourceQuery:
     mode: str = "default"
     config: bool = True  # of an image
     objects: bool = False  # of a repository
+    attestations: AttestationQuery | None = None  # of an image
+    checksum: ChecksumQuery | None = None  # of a download
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,8 @@ class SourceState:
     pinned: Pinned | None = None  # None: nobody has looked
     image: ResolvedImage | None = None
     objects: GitObjects | None = None
+    attestations: AttestationChain | None = None
+    checksum: Checksum | None = None
 
 
 class Gateway(Protocol):

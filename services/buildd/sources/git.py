@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from buildd.files.root import Root
 from buildd.llb.ops import SourceOp
-from buildd.protocol import Directory, FileWorker, GitObjects, Output, Pinned, StepContext
+from buildd.protocol import Directory, FileWorker, Output, Pinned, StepContext
 from buildd.session.clients import Clients
 from buildd.session.protocol import SocketOwner
+from buildd.source_metadata import GitObjects
 from buildd.sources.attributes import check_attributes, flag
 from buildd.sources.git_commands import Access, Git, without_user
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError

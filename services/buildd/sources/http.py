@@ -5,6 +5,7 @@ Reference: moby/buildkit, solver/pb/attr.go, ``AttrHTTP*``.
 
 import asyncio
 import email.utils
+import hashlib
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from weakref import WeakValueDictionary
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory, FileWorker, Output, Pinned, StepContext
 from buildd.session.clients import Clients
+from buildd.source_metadata import Checksum, ChecksumQuery
 from buildd.sources.attributes import check_attributes, digest, number
 from buildd.sources.downloads import Download, Downloads
 from sampan.cancellation import to_the_end
@@ -41,6 +43,7 @@ _ATTRIBUTES: Final = (
 )
 _SENT: Final = ("accept", "user-agent")
 _MODE: Final = 0o600
+_MAX_SUFFIX_BYTES: Final = 4 << 10
 _DISPOSITION: Final = re.compile(r'filename\s*=\s*(?:"([^"\\]*)"|([^\s;]+))', re.IGNORECASE)
 
 
@@ -72,17 +75,32 @@ class HttpSource:
         checksum = digest(op.attrs, "http.checksum")
         async with temporary_tree(self._scratch) as staged:
             async with self._asking.setdefault(op.identifier, asyncio.Lock()):
-                found = await asyncio.to_thread(self._downloads.known, op.identifier, await self._headers(op, context))
-                if found is None or found.digest != pinned.pin or not found.here:
-                    found = await self._get(op, context, conditional=False)
-                    await context.hold(self._kept(found))
-                if checksum not in (None, found.digest):
-                    raise DataLossError(f"digest mismatch {found.digest}: {checksum}")
+                found = await self._bytes(op, pinned, context)
                 said = found if checksum is None else replace(found, last_modified="", disposition="")
                 await asyncio.to_thread(_stage, op, said, staged / "files")
                 # What is known of it is enough to ask for a newer one.
                 await asyncio.to_thread(found.path.unlink, missing_ok=True)
             return await self._files.flatten(Directory(staged / "files"))
+
+    async def checksum(self, op: SourceOp, pinned: Pinned, query: ChecksumQuery, context: StepContext) -> Checksum:
+        """See ``Sources.checksum``."""
+        if len(query.suffix) > _MAX_SUFFIX_BYTES:
+            raise InvalidArgumentError(f"http checksum request suffix exceeds max size {_MAX_SUFFIX_BYTES}")
+        async with self._asking.setdefault(op.identifier, asyncio.Lock()):
+            found = await self._bytes(op, pinned, context)
+            digest = await asyncio.to_thread(_checksum, found.path, query)
+        return Checksum(digest, query.suffix)
+
+    async def _bytes(self, op: SourceOp, pinned: Pinned, context: StepContext) -> Download:
+        """Return a download whose bytes are here, and stay for the build."""
+        checksum = digest(op.attrs, "http.checksum")
+        found = await asyncio.to_thread(self._downloads.known, op.identifier, await self._headers(op, context))
+        if found is None or found.digest != pinned.pin or not found.here:
+            found = await self._get(op, context, conditional=False)
+            await context.hold(self._kept(found))
+        if checksum not in (None, found.digest):
+            raise DataLossError(f"digest mismatch {found.digest}: {checksum}")
+        return found
 
     @asynccontextmanager
     async def _kept(self, found: Download) -> AsyncIterator[Output]:
@@ -120,6 +138,13 @@ class HttpSource:
         if secret and (value := await self._clients.secret(secret, context)):
             headers["Authorization"] = value
         return headers
+
+
+def _checksum(path: Path, query: ChecksumQuery) -> str:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, query.algorithm)
+    found.update(query.suffix)
+    return f"{query.algorithm}:{found.hexdigest()}"
 
 
 def _key(op: SourceOp, digest: Digest, name: str, time_s: int) -> str:

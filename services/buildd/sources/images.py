@@ -16,6 +16,8 @@ from buildd.deferred import deferred
 from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, Tree
 from buildd.session.clients import Clients
+from buildd.source_metadata import AttestationChain, AttestationQuery
+from buildd.sources.attestations import Attestations
 from buildd.sources.attributes import check_attributes, number, reworded
 from buildd.sources.documents import FoundImage, read_document, read_image
 from buildd.sources.held import HeldImages, Key, NamedImages
@@ -73,6 +75,7 @@ class ImageSource:
         held: HeldImages,
         named: NamedImages,
     ) -> None:
+        self._attestations = Attestations(images, content, clients)
         self._images = images
         self._content = content
         self._layers = layers
@@ -97,6 +100,14 @@ class ImageSource:
         """See ``Sources.fetch``."""
         image = await self._of(op, platform, context)
         return Tree(_limited(image, op.attrs).layers)
+
+    async def attestations(
+        self, op: SourceOp, query: AttestationQuery, platform: Platform, context: StepContext
+    ) -> AttestationChain:
+        """See ``Sources.attestations``."""
+        image = await self._of(op, platform, context)
+        reference = _parse(op.identifier.partition("://")[2])
+        return await self._attestations.of(reference, image.target, platform, query, context)
 
     async def bring(self, reference: str, context: StepContext, stack: AsyncExitStack) -> tuple[bytes, Sequence[Layer]]:
         """Return an image's config and layers as its registry has it now; held until ``stack`` is closed."""

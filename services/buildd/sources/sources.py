@@ -12,9 +12,10 @@ from buildd.cache.model import Shelf
 from buildd.content import Content
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
-from buildd.protocol import FileWorker, GitObjects, ImageQuery, Output, Pinned, ResolvedImage, StepContext
+from buildd.protocol import FileWorker, ImageQuery, Output, Pinned, ResolvedImage, StepContext
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
+from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
 from buildd.sources import git, http, images, layouts, local
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.documents import FoundImage
@@ -96,6 +97,20 @@ class BuildSources:
         """See ``protocol.Sources``."""
         with self._meter.timed(Phase.RESOLVE):
             return await self._git.objects(op, pinned, context)
+
+    async def attestations(
+        self, op: SourceOp, query: AttestationQuery, platform: Platform, context: StepContext
+    ) -> AttestationChain:
+        """See ``protocol.Sources``."""
+        with self._meter.timed(Phase.RESOLVE):
+            return await self.images.attestations(op, query, platform, context)
+
+    async def checksum(self, op: SourceOp, pinned: Pinned, query: ChecksumQuery, context: StepContext) -> Checksum:
+        """See ``protocol.Sources``."""
+        if self._uploads.serves(op):
+            raise InvalidArgumentError("an upload of the client's has no checksum: it comes once")
+        with self._meter.timed(Phase.RESOLVE):
+            return await self._http.checksum(op, pinned, query, context)
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``protocol.Sources``."""

@@ -110,6 +110,8 @@ METHODS: Final[Mapping[str, Operation]] = {
         Inspect="image.distribution",
         GetManifest=("image.manifest", _R),
         PutManifest=("image.manifest-push", _C),
+        Referrers=("image.referrers", _R),
+        ReadRemote=("image.remote-content", _R),
         Tags=("image.tags", _R),
         Search="image.search",
     ),

@@ -18,9 +18,10 @@ from imaged.registry.pace import paced, read_limited
 from imaged.registry.transport import Transport
 from sampan.errors import RemoteError
 from sampan.log import log
-from sampan.oci.descriptor import INDEXES, MANIFESTS
+from sampan.oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX
 from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
+from sampan.oci.manifest import MAX_INDEX_ENTRIES, IndexEntry, Manifest, parse_document
 
 if TYPE_CHECKING:
     import aiohttp
@@ -139,6 +140,50 @@ class RegistryClient:
                 raise TransportError(f'Get "{url}": manifest ends after {len(data)} of {announced} bytes')
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             return data, _stated_type(data) if media_type in _VAGUE_TYPES else media_type
+
+    async def referrers(self, subject: Digest) -> tuple[IndexEntry, ...]:
+        """Return what is listed as being about a manifest, page by page.
+
+        A registry without the list has an index of them under a tag of the subject's name, if there are any.
+
+        Raises:
+            Refusal: an error status.
+            RemoteError: not a list, or more than anybody has.
+        """
+        entries: list[IndexEntry] = []
+        path = f"/v2/{self._repository}/referrers/{subject}"
+        query = ""
+        while True:
+            what = f'Get "{self.url}{path}"'
+            try:
+                async with self._ask(f"{path}?{query}" if query else path, {"Accept": OCI_INDEX}) as response:
+                    data = await self._read(response, MAX_MANIFEST_BYTES)
+                    link = _NEXT.search(response.headers.get("Link", ""))
+            except Refusal as refused:
+                if refused.status != 404 or query:
+                    raise
+                return await self._tagged_referrers(subject)
+            page = parse_document(data, OCI_INDEX, what)
+            assert not isinstance(page, Manifest)  # whatever is no index has been refused
+            entries += page
+            if len(entries) > MAX_INDEX_ENTRIES:
+                raise RemoteError(f"{what}: there are more than {MAX_INDEX_ENTRIES} referrers")
+            following = urlsplit(link[1]).query if link else ""
+            if not following or not page:
+                return tuple(entries)
+            query = following
+
+    async def _tagged_referrers(self, subject: Digest) -> tuple[IndexEntry, ...]:
+        tag = subject.replace(":", "-", 1)
+        try:
+            data, media_type = await self.manifest(tag)
+        except Refusal as refused:
+            if refused.status == 404:
+                return ()
+            raise
+        page = parse_document(data, media_type, f"{self._repository}:{tag}")
+        # A tag of that name may be anything; an image there says nothing of the subject.
+        return () if isinstance(page, Manifest) else page
 
     async def tags(self) -> list[str]:
         """Return the repository's tags, page by page.

@@ -1,7 +1,6 @@
 """What registries say of images that nobody pulls: what a name means, and which names there are."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlencode
 
 from imaged.registry.auth import basic
@@ -13,10 +12,8 @@ from imaged.registry.transport import Transport
 from sampan.errors import (
     InvalidArgumentError,
     RemoteError,
-    SampanError,
     UnimplementedError,
 )
-from sampan.log import log
 from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import CONFIGS, Descriptor
 from sampan.oci.json_documents import load_json
@@ -24,8 +21,6 @@ from sampan.oci.manifest import Manifest, parse_document, parse_references
 from sampan.oci.platform import Platform
 from sampan.oci.reference import DEFAULT_REGISTRY, Reference
 from sampan.resource.image import Credentials, RemoteImage, SearchResult
-
-T = TypeVar("T")
 
 # A hundred results with their descriptions take some 30 KB.
 _MAX_RESULTS_BYTES: Final = 4 << 20
@@ -47,35 +42,15 @@ class Lookup:
             RemoteError: it does not answer, or with nonsense.
             DataLossError: what it sends is not what the digest says.
         """
-        return await self._first(
+        return await self._sources.first_answer(
             reference, credentials, lambda source: _inspect(source, reference), Refusal.as_lookup_error
         )
 
     async def tags(self, repository: Reference, credentials: Credentials) -> list[str]:
         """Return the tags of a repository, in its registry's order. Raises as ``inspect``."""
-        return await self._first(
+        return await self._sources.first_answer(
             repository, credentials, lambda source: source.client.tags(), lambda refused: refused.as_error(repository)
         )
-
-    async def _first(
-        self,
-        reference: Reference,
-        credentials: Credentials,
-        ask: Callable[[Source], Awaitable[T]],
-        as_error: Callable[[Refusal], SampanError],
-    ) -> T:
-        """Ask the mirrors, and then the registry, whose answer counts whatever it is."""
-        for source in self._sources.of(reference, credentials):
-            try:
-                await source.connect()
-                return await ask(source)
-            except (SampanError, Refusal) as error:
-                if source.last and isinstance(error, Refusal):
-                    raise as_error(error) from error
-                if source.last:
-                    raise
-                log.warning("mirror cannot tell", mirror=source.client.url, image=str(reference), error=str(error))
-        raise AssertionError("the last source has answered")
 
     async def search(self, term: str, limit: int, credentials: Credentials) -> list[SearchResult]:
         """Return what the registry before the first slash of ``term`` finds, Docker's own one if there is none.

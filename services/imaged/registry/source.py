@@ -1,21 +1,25 @@
 """Sources: the places that may serve an image, asked one after the other, each as often as is reasonable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from imaged.registry.auth import Tokens
 from imaged.registry.client import RegistryClient
 from imaged.registry.endpoints import Endpoint, Endpoints
+from imaged.registry.errors import Refusal
 from imaged.registry.pace import read_limited
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.transport import Transport
-from sampan.errors import DataLossError
+from sampan.errors import DataLossError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.manifest import MAX_CONFIG_BYTES
 from sampan.oci.reference import Reference
 from sampan.resource.image import Credentials
+
+T = TypeVar("T")
 
 
 class Source:
@@ -100,6 +104,26 @@ class Sources:
         )
         for position, client in enumerate(clients):
             yield Source(client, clients[position + 1 :], self._retry, self._retried)
+
+    async def first_answer(
+        self,
+        reference: Reference,
+        credentials: Credentials,
+        ask: Callable[[Source], Awaitable[T]],
+        as_error: Callable[[Refusal], SampanError],
+    ) -> T:
+        """Ask the mirrors, and then the registry, whose answer counts whatever it is."""
+        for source in self.of(reference, credentials):
+            try:
+                await source.connect()
+                return await ask(source)
+            except (SampanError, Refusal) as error:
+                if source.last and isinstance(error, Refusal):
+                    raise as_error(error) from error
+                if source.last:
+                    raise
+                log.warning("mirror cannot tell", mirror=source.client.url, image=str(reference), error=str(error))
+        raise AssertionError("the last source has answered")
 
     async def login(self, registry: str, credentials: Credentials) -> str:
         """Check credentials; return an identity token if the registry hands one out.

@@ -22,6 +22,7 @@ from imaged.push.push import Pusher
 from imaged.registry.login import Login
 from imaged.registry.lookup import Lookup
 from imaged.registry.manifests import Manifests
+from imaged.registry.referrers import Referrers
 from imaged.transfer.pull import Puller
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
@@ -50,6 +51,7 @@ class Traffic:
     lookup: Lookup
     completer: Completer
     manifests: Manifests
+    referrers: Referrers
 
 
 class ImagesServicer(pb_grpc.ImagesServicer):
@@ -288,6 +290,22 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             insecure=request.insecure,
         )
         return pb.PutManifestResponse(digest=digest)
+
+    async def Referrers(self, request: pb.ReferrersRequest, context: Context) -> AsyncIterator[pb.ReferrersResponse]:
+        """List what is about a manifest at its registry."""
+        credentials = convert.CREDENTIALS.decode(request.credentials)
+        found = await self._traffic.referrers.about(parse_reference(request.reference), credentials)
+        for page in pages(pb.ReferrersResponse, "referrers", map(convert.REFERRER.encode, found)):
+            yield page
+
+    async def ReadRemote(self, request: pb.ReadRemoteRequest, context: Context) -> pb.ReadRemoteResponse:
+        """Read something small at its registry."""
+        content = await self._traffic.referrers.read(
+            parse_reference(request.repository),
+            DESCRIPTOR.decode(request.descriptor),
+            convert.CREDENTIALS.decode(request.credentials),
+        )
+        return pb.ReadRemoteResponse(content=content)
 
     async def Tags(self, request: pb.TagsRequest, context: Context) -> AsyncIterator[pb.TagsResponse]:
         """List a repository's tags."""

@@ -28,9 +28,10 @@ from buildd.llb.ops import (
     SecretMount,
     SourceOp,
 )
-from buildd.protocol import GitObjects, ImageQuery, Output, Pinned, ResolvedImage, StepContext, StepError, Tree
+from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, StepError, Tree
 from buildd.session.protocol import SessionInfo
 from buildd.solver.build import Asker
+from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
 from sampan.build.request import PruneOptions
 from sampan.client.services import Services
 from sampan.oci.platform import Platform
@@ -71,6 +72,14 @@ class LocalImages:
         raise NotImplementedError
 
     async def git_objects(self, op: SourceOp, pinned: Pinned, context: StepContext) -> GitObjects:
+        raise NotImplementedError
+
+    async def attestations(
+        self, op: SourceOp, query: AttestationQuery, platform: Platform, context: StepContext
+    ) -> AttestationChain:
+        raise NotImplementedError
+
+    async def checksum(self, op: SourceOp, pinned: Pinned, query: ChecksumQuery, context: StepContext) -> Checksum:
         raise NotImplementedError
 
 

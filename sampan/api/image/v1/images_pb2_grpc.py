@@ -143,6 +143,16 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestResponse.FromString,
                 _registered_method=True)
+        self.Referrers = channel.unary_stream(
+                '/sampan.image.v1.Images/Referrers',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReferrersRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReferrersResponse.FromString,
+                _registered_method=True)
+        self.ReadRemote = channel.unary_unary(
+                '/sampan.image.v1.Images/ReadRemote',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReadRemoteRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReadRemoteResponse.FromString,
+                _registered_method=True)
         self.Tags = channel.unary_stream(
                 '/sampan.image.v1.Images/Tags',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.SerializeToString,
@@ -314,6 +324,20 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Referrers(self, request, context):
+        """List the manifests that are about another one, which the reference names by its digest: signatures, attestations.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRemote(self, request, context):
+        """Read a small blob, or a manifest, by its descriptor at its registry, and bring nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Tags(self, request, context):
         """List the tags that a repository has at its registry.
         """
@@ -435,6 +459,16 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.PutManifest,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestResponse.SerializeToString,
+            ),
+            'Referrers': grpc.unary_stream_rpc_method_handler(
+                    servicer.Referrers,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReferrersRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReferrersResponse.SerializeToString,
+            ),
+            'ReadRemote': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadRemote,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReadRemoteRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReadRemoteResponse.SerializeToString,
             ),
             'Tags': grpc.unary_stream_rpc_method_handler(
                     servicer.Tags,
@@ -1018,6 +1052,60 @@ class Images:
             '/sampan.image.v1.Images/PutManifest',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PutManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Referrers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sampan.image.v1.Images/Referrers',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReferrersRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReferrersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRemote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/ReadRemote',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReadRemoteRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReadRemoteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,10 @@ class ImagesStub:
     """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
     registry first, if that is named.
     """
+    Referrers: _grpc.UnaryStreamMultiCallable[_images_pb2.ReferrersRequest, _images_pb2.ReferrersResponse]
+    """List the manifests that are about another one, which the reference names by its digest: signatures, attestations."""
+    ReadRemote: _grpc.UnaryUnaryMultiCallable[_images_pb2.ReadRemoteRequest, _images_pb2.ReadRemoteResponse]
+    """Read a small blob, or a manifest, by its descriptor at its registry, and bring nothing."""
     Tags: _grpc.UnaryStreamMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]
     """List the tags that a repository has at its registry."""
     Search: _grpc.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]
@@ -155,6 +159,10 @@ class ImagesAsyncStub(ImagesStub):
     """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
     registry first, if that is named.
     """
+    Referrers: _aio.UnaryStreamMultiCallable[_images_pb2.ReferrersRequest, _images_pb2.ReferrersResponse]  # type: ignore[assignment]
+    """List the manifests that are about another one, which the reference names by its digest: signatures, attestations."""
+    ReadRemote: _aio.UnaryUnaryMultiCallable[_images_pb2.ReadRemoteRequest, _images_pb2.ReadRemoteResponse]  # type: ignore[assignment]
+    """Read a small blob, or a manifest, by its descriptor at its registry, and bring nothing."""
     Tags: _aio.UnaryStreamMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]  # type: ignore[assignment]
     """List the tags that a repository has at its registry."""
     Search: _aio.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]  # type: ignore[assignment]
@@ -344,6 +352,22 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         """Give a repository a manifest or an index. What a manifest refers to is mounted from another one of the same
         registry first, if that is named.
         """
+
+    @_abc_1.abstractmethod
+    def Referrers(
+        self,
+        request: _images_pb2.ReferrersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.ReferrersResponse], _abc.AsyncIterator[_images_pb2.ReferrersResponse]]:
+        """List the manifests that are about another one, which the reference names by its digest: signatures, attestations."""
+
+    @_abc_1.abstractmethod
+    def ReadRemote(
+        self,
+        request: _images_pb2.ReadRemoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.ReadRemoteResponse, _abc.Awaitable[_images_pb2.ReadRemoteResponse]]:
+        """Read a small blob, or a manifest, by its descriptor at its registry, and bring nothing."""
 
     @_abc_1.abstractmethod
     def Tags(

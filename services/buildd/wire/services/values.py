@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from buildd.build.protocol import GatewayAttestation, GatewayResult, SourceQuery, SourceState, Worker
 from buildd.llb.ops import SourceOp
 from buildd.protocol import FileStat
+from buildd.source_metadata import AttestationChain, AttestationQuery, ChecksumQuery
 from buildd.wire.llb.decode import platform_from_proto
 from buildd.wire.llb.encode import platform_to_proto
 from buildd.wire.llb.graphs import definition_bytes
@@ -226,6 +227,12 @@ def stat_to_proto(stat: FileStat) -> fsutil_pb2.Stat:
 
 DEFAULT_MODE: Final = "default"
 
+_ALGORITHMS: Final = {
+    gateway_pb.ChecksumRequest.CHECKSUM_ALGO_SHA256: "sha256",
+    gateway_pb.ChecksumRequest.CHECKSUM_ALGO_SHA384: "sha384",
+    gateway_pb.ChecksumRequest.CHECKSUM_ALGO_SHA512: "sha512",
+}
+
 
 def platform_of(request: gateway_pb.ResolveImageConfigRequest | gateway_pb.ResolveSourceMetaRequest) -> Platform:
     """Return the platform that a source is asked for; the host's, if none is named."""
@@ -236,12 +243,16 @@ def query_from_proto(request: gateway_pb.ResolveSourceMetaRequest) -> SourceQuer
     """Return what is asked of a source.
 
     Raises:
-        UnimplementedError: something that this builder does not tell.
+        InvalidArgumentError: an algorithm that nobody knows.
     """
+    attestations = checksum = None
     if request.Image.AttestationChain or request.Image.ResolveAttestations:
-        raise UnimplementedError("attestations of images are not told by this builder")
+        attestations = AttestationQuery(tuple(each for each in request.Image.ResolveAttestations if each))
     if request.HTTP.HasField("ChecksumRequest"):
-        raise UnimplementedError("checksums of downloads with a suffix are not told by this builder")
+        wanted = request.HTTP.ChecksumRequest
+        if wanted.Algo not in _ALGORITHMS:
+            raise InvalidArgumentError(f"unsupported checksum algorithm {wanted.Algo}")
+        checksum = ChecksumQuery(_ALGORITHMS[wanted.Algo], wanted.Suffix)
     return SourceQuery(
         SourceOp(request.Source.identifier, dict(request.Source.attrs)),
         platform_of(request),
@@ -249,6 +260,8 @@ def query_from_proto(request: gateway_pb.ResolveSourceMetaRequest) -> SourceQuer
         request.ResolveMode or DEFAULT_MODE,
         config=not request.Image.NoConfig,
         objects=request.Git.ReturnObject,
+        attestations=attestations,
+        checksum=checksum,
     )
 
 
@@ -271,4 +284,20 @@ def state_to_proto(state: SourceState) -> gateway_pb.ResolveSourceMetaResponse:
             message.Git.CommitObject, message.Git.TagObject = objects.commit, objects.tag
     elif kind in ("http", "https"):
         message.HTTP.Checksum = state.pinned.pin
+        if (checksum := state.checksum) is not None:
+            message.HTTP.ChecksumResponse.Digest = checksum.digest
+            message.HTTP.ChecksumResponse.Suffix = checksum.suffix
+    if state.attestations is not None:
+        _tell_attestations(message.Image.AttestationChain, state.attestations)
     return message
+
+
+def _tell_attestations(message: gateway_pb.AttestationChain, chain: AttestationChain) -> None:
+    message.Root, message.ImageManifest = chain.root, chain.image_manifest
+    message.AttestationManifest = chain.attestation_manifest
+    message.SignatureManifests.extend(chain.signature_manifests)
+    for digest, blob in chain.blobs.items():
+        own, told = blob.descriptor, message.Blobs[digest]
+        told.data = blob.data
+        told.descriptor.media_type, told.descriptor.digest, told.descriptor.size = own.media_type, digest, own.size
+        told.descriptor.annotations.update(own.annotations)

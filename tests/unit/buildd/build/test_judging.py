@@ -6,8 +6,9 @@ import pytest
 from buildd.build.judging import PolicyDeniedError, SourceJudge
 from buildd.build.protocol import GatewayRequest, LocatedError, SourceQuery, SourceState
 from buildd.llb.ops import SourceOp
-from buildd.protocol import GitObjects, Pinned
+from buildd.protocol import Pinned
 from buildd.session.protocol import PolicyDecision
+from buildd.source_metadata import GitObjects
 from sampan.build.policy import Action, Rule, SourcePolicy
 from sampan.errors import InvalidArgumentError, PermissionDeniedError, SampanError
 from sampan.oci.platform import Platform

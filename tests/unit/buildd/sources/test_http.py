@@ -1,6 +1,7 @@
 """Downloads from a server on this host."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from buildd.llb.ops import SourceOp
 from buildd.protocol import FileWorker
 from buildd.session.clients import Clients
 from buildd.session.protocol import SessionInfo
+from buildd.source_metadata import Checksum, ChecksumQuery
 from buildd.sources import addresses
 from buildd.sources.downloads import Downloads
 from buildd.sources.http import HttpSource
@@ -138,6 +140,20 @@ async def test_a_checksum_needs_no_question_and_is_held_to(server: Server, world
     assert await world.get(f"{server.url}/x", checksum=good) == {"x": (b"X", 0o600, 0)}
     with pytest.raises(DataLossError, match=f"^digest mismatch {good}: {bad}$"):
         await world.get(f"{server.url}/x", checksum=bad)
+
+
+async def test_a_signatures_checksum_is_of_the_bytes_and_what_comes_after_them(server: Server, world: World) -> None:
+    server.pages["/x"] = web.Response(body=b"X", headers={"ETag": '"1"'})
+    op = SourceOp(f"{server.url}/x")
+    for _ in range(2):  # the second time the server says that nothing has changed
+        async with FakeContext() as context:
+            pinned = await world.source.pin(op, context)
+            for algorithm in ("sha256", "sha512"):
+                made = await world.source.checksum(op, pinned, ChecksumQuery(algorithm, b"end"), context)
+                assert made == Checksum(f"{algorithm}:{hashlib.new(algorithm, b'Xend').hexdigest()}", b"end")
+    async with FakeContext() as context:
+        with pytest.raises(InvalidArgumentError, match="suffix exceeds max size 4096"):
+            await world.source.checksum(op, pinned, ChecksumQuery("sha256", bytes(4097)), context)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, NotFoundError), (403, RemoteError), (500, RemoteError)])

@@ -10,7 +10,7 @@ import pytest
 
 from buildd.build.protocol import SourceQuery, SourceState
 from buildd.llb.ops import SourceOp
-from buildd.protocol import GitObjects, Pinned, ResolvedImage
+from buildd.protocol import Pinned, ResolvedImage
 from buildd.session.protocol import (
     Credentials,
     LocalFiles,
@@ -20,6 +20,14 @@ from buildd.session.protocol import (
     SocketOwner,
     Token,
     TokenRequest,
+)
+from buildd.source_metadata import (
+    AttestationChain,
+    AttestationQuery,
+    AttestedBlob,
+    Checksum,
+    ChecksumQuery,
+    GitObjects,
 )
 from buildd.wire.session.session import ClientSession
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
@@ -36,6 +44,7 @@ from sampan.errors import (
 )
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.resource.image import AnnotatedDescriptor
 from sampan.wire.http2.connection import Connection
 from tests.fakes.byte_stream import FakeByteStream
 from tests.fakes.session_client import FakeSessionClient, Script, attached
@@ -230,13 +239,52 @@ async def test_the_client_may_want_to_see_what_signs_a_commit(session: Session, 
     assert (told.CommitObject, told.TagObject) == (b"commit", b"tag")
 
 
+async def test_the_client_may_want_to_see_what_is_attested(session: Session, client: FakeSessionClient) -> None:
+    op = SourceOp("docker-image://busybox:1")
+    request: Any = {"Source": {"identifier": op.identifier}, "Image": {"ResolveAttestations": ["a", ""]}}
+    client.verdicts[op.identifier] = session_pb2.CheckPolicyResponse(request=request)
+    query = await session.check_policy(SourceState(op), None)
+    assert isinstance(query, SourceQuery)
+    assert query.attestations == AttestationQuery(("a",))
+    root, said, signed = (Digest.of(name) for name in (b"root", b"said", b"signed"))
+    blob = AttestedBlob(AnnotatedDescriptor("text/plain", said, 4, {"of": "us"}), b"said")
+    chain = AttestationChain(root, Digest.of(b"image"), said, (signed,), {said: blob})
+    await session.check_policy(SourceState(op, Pinned("", root), None, None, chain), None)
+    told = client.judged[-1].Source.Image
+    assert (told.Digest, told.AttestationChain.Root, told.AttestationChain.AttestationManifest) == (root, root, said)
+    assert list(told.AttestationChain.SignatureManifests) == [signed]
+    assert (told.AttestationChain.Blobs[said].data, told.AttestationChain.Blobs[said].descriptor.size) == (b"said", 4)
+    assert dict(told.AttestationChain.Blobs[said].descriptor.annotations) == {"of": "us"}
+
+
+async def test_the_client_may_want_a_checksum_as_signatures_have_it(
+    session: Session, client: FakeSessionClient
+) -> None:
+    op = SourceOp("https://example.com/file")
+    request: Any = {
+        "Source": {"identifier": op.identifier},
+        "HTTP": {"ChecksumRequest": {"Algo": "CHECKSUM_ALGO_SHA512", "Suffix": b"end"}},
+    }
+    client.verdicts[op.identifier] = session_pb2.CheckPolicyResponse(request=request)
+    query = await session.check_policy(SourceState(op), None)
+    assert isinstance(query, SourceQuery)
+    assert query.checksum == ChecksumQuery("sha512", b"end")
+    state = SourceState(op, Pinned("", "sha256:1"), checksum=Checksum("sha512:2", b"end"))
+    await session.check_policy(state, None)
+    told = client.judged[-1].Source.HTTP
+    assert (told.Checksum, told.ChecksumResponse.Digest, told.ChecksumResponse.Suffix) == (
+        "sha256:1",
+        "sha512:2",
+        b"end",
+    )
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
         ({}, RemoteError, "no decision in policy response"),
         ({"decision": {"action": 9}}, RemoteError, "unknown action 9"),
-        ({"request": {"Image": {"AttestationChain": True}}}, UnimplementedError, "attestations"),
-        ({"request": {"HTTP": {"ChecksumRequest": {"Algo": 1}}}}, UnimplementedError, "checksums of downloads"),
+        ({"request": {"HTTP": {"ChecksumRequest": {"Algo": 9}}}}, InvalidArgumentError, "checksum algorithm 9"),
     ],
 )
 async def test_policies_that_answer_nothing_usable_are_refused(
