@@ -131,7 +131,9 @@ async def load(
             for image in images:
                 await _name(services.images, image)
                 names = tuple(reference.familiar for reference in image.references)
-                await publish.image(services.events, "load", image.image_id, names[0] if names else image.image_id)
+                known = await publish.known_labels(services.images, image.image_id)
+                name = names[0] if names else image.image_id
+                await publish.images(services.events, [("load", image.image_id, name)], known)
                 await report(Loaded(image.image_id, names))
 
     async with aclosing(watched(work)) as events:

@@ -86,7 +86,8 @@ async def prune_images(services: Pruning, filters: Filters) -> PrunedImages:
         doomed += names or (image.id,)
     total = Removal()
     if doomed:
-        total = await finish(services, await services.images.prune(doomed, in_use))
+        labels = {str(image.id): image.config.labels for image in images}
+        total = await finish(services, await services.images.prune(doomed, in_use), labels)
     reclaimed = total.reclaimed_bytes
     with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
         reclaimed += (await collect(services, leftovers=False)).reclaimed_bytes

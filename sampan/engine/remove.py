@@ -1,7 +1,7 @@
 """Names and what happens to an image with its last one."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -28,7 +28,8 @@ async def tag_image(services: Removing, image: str, reference: str) -> None:
     """See ``Engine.tag_image``."""
     await services.images.tag(image, reference)
     tagged = await services.images.get(image)
-    await publish.image(services.events, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
+    name = parse_reference(reference).with_default_tag().familiar
+    await publish.image(services.events, "tag", tagged.id, name, tagged.config.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +58,23 @@ async def remove(
             await of_platform(services.images, image, platform)
     steps: list[Step] = []
     reclaimed_bytes = 0
+    labels = await publish.known_labels(services.images, image)
     for wanted in dict.fromkeys(map(wanted_platform, platforms)) or (None,):
         removed = await services.images.remove(image, force=force, no_prune=no_prune, in_use=in_use, platform=wanted)
-        done = await finish(services, removed)
+        done = await finish(services, removed, labels)
         steps += done.steps
         reclaimed_bytes += done.reclaimed_bytes
     return Removal(tuple(steps), reclaimed_bytes)
 
 
-async def finish(services: Removing, removed: RemovedImages) -> Removal:
-    """Take down what only the removed images stood on, and tell of all of it."""
+async def finish(services: Removing, removed: RemovedImages, labels: Mapping[str, Mapping[str, str]]) -> Removal:
+    """Take down what only the removed images stood on, and tell of all of it; ``labels`` are those of images by ID."""
     events = [
         ("untag", change.image, change.untagged) if change.untagged else ("delete", change.image, change.image)
         for change in removed.changes
     ]
     # Meanwhile, and in any case: what happened to the images has happened, whatever becomes of their layers.
-    telling = asyncio.create_task(publish.images(services.events, events), name="events of removed images")
+    telling = asyncio.create_task(publish.images(services.events, events, labels), name="events of removed images")
     try:
         unstacked = await _take_down(services, removed)
     finally:

@@ -181,7 +181,8 @@ async def push(
             yield step
     if pushed:
         name = parse_reference(reference).with_default_tag().familiar
-        await publish.image(services.events, "push", name, name)
+        known = await publish.known_labels(services.images, name)
+        await publish.image(services.events, "push", name, name, next(iter(known.values()), {}))
 
 
 async def complete(services: Completing, image: ImageDetails) -> None:
@@ -295,7 +296,7 @@ async def name_image(
     """Name what a lease holds, and tell of it."""
     created = await services.images.create(reference, held.target, held.lease, platform)
     name = parse_reference(reference).with_default_tag().familiar if reference else created.image.id
-    await publish.image(services.events, action, created.image.id, name)
+    await publish.image(services.events, action, created.image.id, name, created.image.config.labels)
     await report(Done(created.image, held.target.digest, created.existed))
 
 

@@ -35,6 +35,7 @@ from buildd.wire.session.session import ServedSession
 from sampan.client.services import Services
 from sampan.client.storage.content import ContentClient
 from sampan.docker.options.namespaces import BRIDGE
+from sampan.engine import publish
 from sampan.errors import DatabaseDamagedError, DataLossError
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
@@ -110,7 +111,15 @@ async def _build(service: Service[Config]) -> None:
             solver=parts.solver,
             sources=parts.sources,
             files=parts.files,
-            exporters=BuildExporters(content, engine.images, parts.trees, parts.files, layers, clients),
+            exporters=BuildExporters(
+                content,
+                engine.images,
+                parts.trees,
+                parts.files,
+                layers,
+                clients,
+                lambda image, names: publish.built(engine.runtime.events, image, names),
+            ),
             cache=parts.cache,
             created=parts.created,
             caches=Caches(

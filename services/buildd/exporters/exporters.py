@@ -6,7 +6,7 @@ Reference: moby/buildkit, README, "Output"; keys of the answer are those of its 
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
@@ -26,10 +26,15 @@ from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ImageDetails
 from sampan.resource.transfer import PushPhase, PushStep
 
 _LAYOUT_STORE: Final = "export"
 _SENT: Final = frozenset((PushPhase.PUSHING, PushPhase.PUSHED, PushPhase.EXISTED, PushPhase.MOUNTED))
+
+
+# Tells the world of an image that was made here, and of the names that it has got.
+Announce = Callable[[ImageDetails, Sequence[str]], Awaitable[None]]
 
 
 class BuildExporters:
@@ -43,12 +48,14 @@ class BuildExporters:
         files: FileWorker,
         layers: LayerConverter,
         clients: Clients,
+        announce: Announce,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._content = content
         self._images = images
         self._files = files
         self._clients = clients
+        self._announce = announce
         self._now_ns = now_ns
         self._assembler = ImageAssembler(content, trees, files, layers, now_ns)
 
@@ -97,7 +104,9 @@ class BuildExporters:
             dangling = f"{attributes.dangling_prefix}@{image.target.digest}"
             if attributes.dangling_prefix and not (names and attributes.dangling_only):
                 names, targets = (*names, dangling), (*targets, dangling)
-            await self._images.create(targets[0] if targets else "", image.target, lease, deferred=image.deferred)
+            made = await self._images.create(
+                targets[0] if targets else "", image.target, lease, deferred=image.deferred
+            )
             context.status(said, done=True)
         for number, name in enumerate(targets):
             if number:
@@ -105,6 +114,7 @@ class BuildExporters:
             if attributes.name_canonical and "@" not in name:
                 await self._name(f"{parse_reference(name).name}@{image.target.digest}", targets[0], image)
             context.status(f"naming to {name}", done=True)
+        await self._announce(made.image, [name for name in targets if "@" not in name])
         if attributes.push:
             for name in targets:
                 if name != dangling:

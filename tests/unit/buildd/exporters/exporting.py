@@ -35,6 +35,11 @@ CONFIG = {
 }
 
 
+IMAGE = images.ImageDetails(
+    Digest.of(b"made"), *(Descriptor("application/vnd.oci.image.manifest.v1+json", Digest.of(b"made"), 1),) * 2
+)
+
+
 @dataclass
 class ExportedImages:
     """Satisfies ``exporters.content.Images``."""
@@ -67,7 +72,7 @@ class ExportedImages:
             raise self.failure
         self.deferred = frozenset(deferred)
         self.created.append((reference, target, lease))
-        return cast("images.NamedImage", None)
+        return images.NamedImage(IMAGE)
 
     async def forms(self, diff_ids: Sequence[Digest]) -> Sequence[images.Layer]:
         return [self.known[diff_id] for diff_id in diff_ids if diff_id in self.known]
@@ -122,6 +127,7 @@ class Room:
         )
         self.step = FakeStep()
         self.made_ready: list[Tree] = []
+        self.announced: list[tuple[str, tuple[str, ...]]] = []
         self.layers = Layers(self.images, self.store)
         self.exporters = BuildExporters(
             self.store,
@@ -130,8 +136,12 @@ class Room:
             cast("FileWorker", self.files),
             LayerConverter(self.store, self.layers, cast("FileWorker", self.files), scratch),
             Clients(cast("Sessions", self)),
+            self._announce,
             lambda: NOW,
         )
+
+    async def _announce(self, image: images.ImageDetails, names: Sequence[str]) -> None:
+        self.announced.append((image.id, tuple(names)))
 
     async def ready(self, tree: Tree) -> str:
         self.made_ready.append(tree)

@@ -14,7 +14,7 @@ from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, Samp
 from sampan.oci.descriptor import OCI_MANIFEST
 from sampan.resource import image as images
 from tests.fakes.build_stores import layer
-from tests.unit.buildd.exporters.exporting import Room, one, several
+from tests.unit.buildd.exporters.exporting import IMAGE, Room, one, several
 
 
 async def test_an_image_gets_its_names_when_all_of_it_is_there(room: Room) -> None:
@@ -24,6 +24,7 @@ async def test_an_image_gets_its_names_when_all_of_it_is_there(room: Room) -> No
     ((name, target, lease),) = room.images.created
     assert (name, lease) == ("docker.io/library/one:1", "lease")
     assert room.images.tags == [("docker.io/library/one:1", "docker.io/library/two:latest")]
+    assert room.announced == [(IMAGE.id, ("docker.io/library/one:1", "docker.io/library/two:latest"))]
     manifest = room.json(target.digest)
     assert [each["digest"] for each in manifest["layers"]] == [each.descriptor.digest for each in tree.layers]
     config = room.json(manifest["config"]["digest"])

@@ -164,6 +164,18 @@ async def test_removing_the_last_name_removes_image_and_snapshots(services: Conn
     assert [action for action, _ in services.published()] == ["pull", "untag", "untag", "delete"]
 
 
+async def test_an_image_s_events_have_its_labels_as_long_as_it_is_there(services: Connected) -> None:
+    services.fake.images.remote["web:1"] = image("web:1", labels={"of": "test"})
+    await pull(services)
+    await services.engine.tag_image("web:1", "other:2")
+    await services.engine.remove_image("web:1", force=True)
+    await services.engine.remove_image("other:2")
+    told = [(event.action, event.attributes.get("of")) for event in services.fake.runtime.events.published]
+    assert told[:3] == [("pull", "test"), ("tag", "test"), ("untag", "test")]
+    assert told[-1] == ("delete", None)
+    assert {label for action, label in told if action == "untag"} == {"test"}
+
+
 async def test_image_that_is_gone_is_told_of_though_its_layers_have_to_wait_for_a_pass(services: Connected) -> None:
     await pull(services)
     services.fake.layers.down = True

@@ -44,14 +44,14 @@ TOLD = [("untag", IMAGE, "a:1"), ("delete", IMAGE, IMAGE)]
 async def test_who_listens_is_told_while_layers_are_taken_down() -> None:
     services = Services()
     async with asyncio.timeout(60):
-        removal = await finish(services, REMOVED)  # type: ignore[arg-type] # as much as is asked for
+        removal = await finish(services, REMOVED, {})  # type: ignore[arg-type] # as much as is asked for
     assert removal == Removal((Step("a:1", untagged=True), Step(IMAGE), Step(TOP)), 12)
     assert services.told == TOLD
 
 
 async def test_layers_that_cannot_be_taken_down_now_are_left_to_a_pass() -> None:
     services = Services(ServiceGoneError("gone"))
-    removal = await finish(services, REMOVED)  # type: ignore[arg-type] # as much as is asked for
+    removal = await finish(services, REMOVED, {})  # type: ignore[arg-type] # as much as is asked for
     assert removal == Removal((Step("a:1", untagged=True), Step(IMAGE)), 5)
     assert services.told == TOLD
 
@@ -59,5 +59,5 @@ async def test_layers_that_cannot_be_taken_down_now_are_left_to_a_pass() -> None
 async def test_what_was_done_to_images_is_told_whatever_becomes_of_their_layers() -> None:
     services = Services(DataLossError("damaged"))
     with pytest.raises(DataLossError):
-        await finish(services, REMOVED)  # type: ignore[arg-type] # as much as is asked for
+        await finish(services, REMOVED, {})  # type: ignore[arg-type] # as much as is asked for
     assert services.told == TOLD
