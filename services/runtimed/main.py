@@ -27,6 +27,7 @@ from runtimed.execs.operations import Execs
 from runtimed.host.advisories import sentence
 from runtimed.host.facts import read_host
 from runtimed.host.info import Installed, check_labels, conmon_version, find_init
+from runtimed.host.root import check_root
 from runtimed.host.runtimes import find_runtimes, named_paths
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
@@ -379,6 +380,7 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 async def build(service: harness.Service[RuntimedConfig]) -> None:
     """Recover, and register what is served."""
+    await check_root()
     store = await service.open_store(service.layout.data("runtimed") / "metadata.db", "runtimed.schema")
     core = Core(service, store, await ContainerStore(store).events())
     await core.recover()
