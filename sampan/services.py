@@ -17,6 +17,11 @@ class Run(enum.Enum):
     ON_DEMAND = "on demand"  # a user, with a command of its own
 
 
+# A service that died is back within a second or two; on a machine that has much else to do it takes that much longer.
+# Whoever asks for it meanwhile waits, and is told if it takes longer than this.
+RESTART_S: Final = 30.0
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceEntry:
     """One service: a process of its own, with a gRPC socket, a data directory and ``/metrics`` under its name."""

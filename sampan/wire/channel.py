@@ -11,6 +11,7 @@ import grpc
 
 from sampan import tracing
 from sampan.errors import UnavailableError
+from sampan.services import RESTART_S
 from sampan.wire.slack import TIMER_SLACK
 from sampan.wire.status import from_rpc_error
 
@@ -35,7 +36,6 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-_RESTART_S: Final = 10.0
 _GONE_S: Final = 0.5
 
 # Is told of each call when it is over: its method, and how long it took.
@@ -128,7 +128,7 @@ async def back(channel: grpc.aio.Channel, service: str) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_GONE_S):  # one that stops in order refuses calls for a moment before it goes
             await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-    await reach(channel, service, _RESTART_S)
+    await reach(channel, service, RESTART_S)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from buildd.cache.bounds import Bounds
 from buildd.cache.collector import BuildCache
@@ -36,12 +36,11 @@ from sampan.oci.platform import host_platform
 from sampan.resource.protocols import Steps
 from sampan.resource.storage.images import Images, Leases
 from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
+from sampan.services import RESTART_S
 from sampan.store.database import Store
 from sampan.sys.processes import most_processes
 
 SERVICE = "buildd"
-
-_REACH_S: Final = 20.0  # a service that was killed is back by then
 
 S = TypeVar("S", bound=Sources)
 
@@ -159,7 +158,7 @@ async def assemble(
         shelves: tuple[Shelf, ...] = (results, mounts, *kept)
 
         def reach() -> Awaitable[None]:
-            return engine.reach(_REACH_S)
+            return engine.reach(RESTART_S)
 
         cache = BuildCache(
             shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds, meter=meter, reach=reach

@@ -26,6 +26,7 @@ from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.service.listening import Address, load_certificate, parse_address
+from sampan.services import RESTART_S
 from sampan.wire.channel import open_channel, reach
 
 NAME: Final = "registryd"
@@ -33,8 +34,7 @@ NAME: Final = "registryd"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _EVERYWHERE: Final = ("0.0.0.0", "::")
 
-# imaged is back within a second or two if it is being restarted.
-_DEADLINE_S: Final = 10.0
+_START_S: Final = 10.0  # imaged is there, or starts beside this service
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ async def build(service: Service[RegistryConfig]) -> None:
     visits = Visits()
     upkeep = Upkeep(store, contents, config.unused_s, roots, visits, set_aside=service.set_aside)
     service.set_aside.count_in(service.metrics, ("label",))
-    reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)
+    reach_imaged = partial(reach, channel, "imaged", RESTART_S)
     try:
-        await reach_imaged()
+        await reach(channel, "imaged", _START_S)
         if store.restored is not None and store.restored.lossy:
             await Rebuilder(store, contents, time.time_ns() + int(config.unused_s * 1e9)).run()
         await upkeep.recover()

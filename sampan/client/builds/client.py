@@ -17,6 +17,7 @@ from sampan.client.builds import convert
 from sampan.client.builds.serving import serving
 from sampan.client.calls import read
 from sampan.errors import SampanError, UnavailableError
+from sampan.services import RESTART_S
 from sampan.wire.channel import reach, rpc_errors
 from sampan.wire.http2.call import Call, start
 from sampan.wire.http2.connection import Connection
@@ -26,7 +27,6 @@ from sampan.wire.status import from_rpc_error
 if TYPE_CHECKING:
     from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlAsyncStub
 
-_RESTART_S: Final = 10.0
 _STATUS: Final = "/moby.buildkit.v1.Control/Status"
 _SESSION: Final = "/moby.buildkit.v1.Control/Session"
 _GONE: Final = "service buildd does not answer: see `sampan status` and its log"
@@ -116,7 +116,7 @@ class BuildsClient:
 
     async def _reach(self) -> None:
         if self._waits:
-            await reach(self._channel, "buildd", _RESTART_S)
+            await reach(self._channel, "buildd", RESTART_S)
 
 
 async def _send(call: Call, sent: AsyncIterator[bytes]) -> None:

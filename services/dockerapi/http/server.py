@@ -21,13 +21,11 @@ from dockerapi.http.routing import Route, Router
 from sampan import tracing
 from sampan.errors import InternalError, NotFoundError, SampanError
 from sampan.log import log
+from sampan.services import RESTART_S
 from sampan.sys.closed import share
 from sampan.wire.status import wire_for
 
 _SLASHES: Final = re.compile("//+")
-
-# A service that died is back within a second or two. A client waits that long, and is told if it takes longer.
-_RESTART_S: Final = 10.0
 
 # Counted, never sent: the name that nginx has for it.
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -91,7 +89,7 @@ class DockerApi:
                 raise NotFoundError("page not found")
             route, args = found[0], {name: well_formed(value) for name, value in found[1].items()}
             if not route.alone:
-                await self._backend.engine.reach(_RESTART_S)
+                await self._backend.engine.reach(RESTART_S)
             call = Call(request, self._backend, version, args)
             call = await self._admission.admit(call, route)
             response = await self._admission.release(call, route, await self._run(route, call))

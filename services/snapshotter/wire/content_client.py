@@ -25,11 +25,11 @@ from sampan.handing import passing
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.resource.content import Action, WriteStep
+from sampan.services import RESTART_S
 from sampan.wire.channel import back, reach
 
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
-_RESTART_S: Final = 10.0
 _OPEN_S: Final = 5.0
 _ANSWER_BYTES: Final = 1024
 _WRITE: Final = b"write "
@@ -145,7 +145,7 @@ class ContentClient:
 
     async def _reach(self) -> None:
         """Wait for the store if it is being restarted. Raises UnavailableError if that takes too long."""
-        await reach(self._channel, "imaged", _RESTART_S)
+        await reach(self._channel, "imaged", RESTART_S)
 
 
 class RootsClient:
@@ -159,7 +159,7 @@ class RootsClient:
 
     async def roots(self) -> tuple[Root, ...]:
         """See ``gc.usage.RootSource``."""
-        await reach(self._channel, "imaged", _RESTART_S)
+        await reach(self._channel, "imaged", RESTART_S)
         with _answering():
             return tuple(await self._images.roots())
 

@@ -53,7 +53,7 @@ async def test_what_cannot_be_done_is_said_by_name(api: Api) -> None:
 
 
 async def test_a_service_that_is_gone_is_unavailable(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dockerapi.http.server._RESTART_S", 0.3)  # how long it may take to come back
+    monkeypatch.setattr("dockerapi.http.server.RESTART_S", 0.3)  # how long it may take to come back
     api.fake.layout.socket("snapshotter").unlink()
     answer = await api.get("/info")
     assert answer.status == 503
