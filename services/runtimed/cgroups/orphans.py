@@ -55,11 +55,15 @@ def _remove_idle(group: Path) -> None:
 
 def _remove_ended(group: Path) -> None:
     """Remove a group whose processes have ended; no error if it is not there, or does not go."""
-    for _ in range(_RELEASES):
+    end, pause_s = time.monotonic() + _RELEASED_S, _RELEASE_S
+    while True:
         _remove_idle(group)
         if not group.exists():
             return
-        time.sleep(_RELEASE_S)
+        if time.monotonic() > end:
+            break
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _RELEASE_MOST_S)
     log.warning("cgroup not removed", cgroup=str(group))
 
 
@@ -74,9 +78,11 @@ def _children(group: Path) -> Iterator[Path]:
     return (entry for entry in group.iterdir() if entry.is_dir())
 
 
-# The kernel lets go of a cgroup a moment after the end of its last process, and tells nobody.
+# The kernel lets go of a cgroup a moment after the end of its last process, when that has left its processor, which on
+# a machine that has much to do is later; where groups are of version 1 nobody is told.
 _RELEASE_S: Final = 0.005
-_RELEASES: Final = 40
+_RELEASE_MOST_S: Final = 0.1
+_RELEASED_S: Final = 10.0
 
 _AT_ONCE: Final = 256  # descriptors of processes that are killed; a fork bomb has thousands
 
