@@ -113,7 +113,7 @@ class Session:
                 elif len(stopped_by) == _PATIENCE:
                     os._exit(128 + number)
 
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: it is nothing to us
                     loop.add_signal_handler(number, stop, number)
             async with self.connect() as engine:
