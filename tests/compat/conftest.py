@@ -5,7 +5,8 @@ test asks for what Docker does. It has to share this network namespace.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from tests.support.engine import Engine
 from tests.support.footprint import NOTHING, Footprint, footprint
 from tests.support.images import push
 from tests.support.registry import Registry
-from tests.support.tools import eventually
+from tests.support.tools import catches, eventually
 from tests.support.trees import busybox_image, debian_image
 
 TARGET = os.environ.get("SAMPAN_TEST_TARGET")
@@ -93,10 +94,39 @@ def spawn(docker: DockerClient, container_name: Callable[[], str]) -> Spawn:
     return start
 
 
+def listens(docker: DockerClient, name: str, number: int = signal.SIGTERM) -> None:
+    """Return when a container's first process has a handler for a signal: until then it would not hear of it."""
+    pid = int(docker("inspect", "--format", "{{.State.Pid}}", name).line)
+    eventually(lambda: catches(pid, number), f"{name} has a handler for signal {number}")
+
+
 @pytest.fixture
-def sleeper(spawn: Spawn, image: str) -> str:
+def sleeper(docker: DockerClient, spawn: Spawn, image: str) -> str:
     """A container that runs until it is told to stop, and ends with 143 then."""
-    return spawn(image, "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+    name = spawn(image, "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+    listens(docker, name)
+    return name
+
+
+def say_in_turn(docker: DockerClient, spawn: Spawn, image: str, *parts: str, flags: Sequence[str] = ()) -> str:
+    """Run a container that says something in each part, and nothing before the last thing is in its log; it has ended.
+
+    What comes on two streams at once is in the log as whoever reads them gets to it.
+    """
+    script = parts[0]
+    for number, part in enumerate(parts[1:], 1):
+        script += f"; until [ -e /go{number} ]; do sleep 0.02; done; {part}"
+    name = spawn(*flags, image, "sh", "-c", script)
+
+    def said() -> int:
+        shown = docker("logs", name)
+        return len(shown.lines) + len(shown.stderr.splitlines())
+
+    for number in range(1, len(parts)):
+        eventually(lambda number=number: said() >= number, "what it said is logged")  # type: ignore[misc]
+        docker("exec", name, "touch", f"/go{number}")
+    docker("wait", name)
+    return name
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class FakeRegistry:
 
     async def asked(self, part: str, times: int = 1) -> None:
         """Return once there were so many requests whose path holds ``part``."""
-        async with asyncio.timeout(10), self._asked:
+        async with asyncio.timeout(60), self._asked:
             await self._asked.wait_for(lambda: len(self.paths(part)) >= times)
 
     def add_blob(self, data: bytes, media_type: str) -> dict[str, Any]:

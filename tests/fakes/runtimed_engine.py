@@ -228,7 +228,7 @@ class Engine:
 
     async def settle(self) -> None:
         """Wait until the engine has nothing more to do."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while busy := {task for task in self.tasks() if not self._lasts(task.get_name())}:
                 await asyncio.wait(busy, timeout=0.01)  # processes end meanwhile, and tasks come to wait for that
                 await asyncio.sleep(0)
@@ -239,7 +239,7 @@ class Engine:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for what background work brings about. Raises TimeoutError after ten seconds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - what it waits for is other parts' state, which has no event
                 await asyncio.sleep(0.001)
 

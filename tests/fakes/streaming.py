@@ -96,12 +96,12 @@ class SpdyClient:
 
     async def until(self, *finished: int) -> None:
         """Read until these streams have ended."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.finished.issuperset(finished):
                 await self.read()
 
     async def until_gone_away(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.gone_away:
                 await self.read()
 
@@ -127,7 +127,7 @@ class WebSocketClient:
 
     async def read(self) -> tuple[int, bytes]:
         """Return a frame's opcode and payload."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             first, size = await self.pipe.read_exactly(2)
             if size > 125:
                 size = int.from_bytes(await self.pipe.read_exactly(2 if size == 126 else 8), "big")

@@ -78,7 +78,7 @@ class DockerClient:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket: for what the client and the SDK do not show."""
 
-    def __init__(self, path: Path | str, timeout: float = 30) -> None:
+    def __init__(self, path: Path | str, timeout: float = 120) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = str(path)
 
@@ -90,7 +90,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 def answers(path: Path, what: str = "/info") -> bool:
     """Whether an engine answers at the socket ``path``, with all that it is made of: ``/_ping`` needs less."""
-    connection = UnixConnection(path, timeout=20)
+    connection = UnixConnection(path, timeout=30)
     try:
         connection.request("GET", what)
         return connection.getresponse().status == 200

@@ -95,7 +95,8 @@ def fake_roots(directory: Path) -> Iterator[Roots]:
     roots = Roots(Layout(directory / "data", directory / "run"), modules)
     roots.layout.data_root.mkdir()
     yield roots
-    for behaviour in roots.layout.data_root.glob("deaf-*"):
-        behaviour.unlink()
+    for pattern in ("deaf-*", "slow-*"):
+        for behaviour in roots.layout.data_root.glob(pattern):
+            behaviour.unlink()
     roots.sampan("down")
     assert not [name for name in (*STARTED, *KEPT) if roots.runs(name)]

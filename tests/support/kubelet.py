@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tests.support.cri import Cri
 from tests.support.go_clients import go_program
-from tests.support.tools import eventually
+from tests.support.tools import eventually, remove_group
 
 NODE: Final = "node"
 
@@ -202,4 +202,4 @@ def _machine_as_before(directory: Path, parent: str) -> Iterator[None]:
             subprocess.run(["umount", "--recursive", root], check=True)
         for tree in trees:
             for cgroup, _, _ in os.walk(tree / parent, topdown=False):
-                os.rmdir(cgroup)
+                remove_group(Path(cgroup))

@@ -40,6 +40,20 @@ class Prometheus:
         """Return the samples of an instant query. ValueError: it is none."""
         return self._ask("query", {"query": expression})
 
+    def found(self, expression: str) -> list[dict[str, Any]]:
+        """Return the samples of an instant query as soon as there are some.
+
+        A busy machine may miss a scrape, and what is not scraped is not there until the next one.
+        """
+        samples: list[dict[str, Any]] = []
+
+        def some() -> bool:
+            samples[:] = self.query(expression)
+            return bool(samples)
+
+        eventually(some, f"{expression} finds something")
+        return samples
+
     def query_range(self, expression: str, step_s: float = 1) -> list[dict[str, Any]]:
         """Return the series of everything since the beginning, as a graph asks for them. ValueError: it is none."""
         span = {"start": f"{self.since:.3f}", "end": f"{time.time():.3f}", "step": f"{step_s:g}"}
@@ -53,7 +67,7 @@ class Prometheus:
     def _ask(self, what: str, fields: Mapping[str, str]) -> list[dict[str, Any]]:
         try:
             with urllib.request.urlopen(
-                f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(fields)}", timeout=20
+                f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(fields)}", timeout=60
             ) as answer:
                 result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
                 return result

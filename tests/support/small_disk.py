@@ -11,6 +11,7 @@ from tests.support.tools import need, need_root
 
 _PIECE = 1 << 20
 _NEVER_GIVEN = 32 << 10
+_ROUNDS = 20
 
 
 class SmallDisk:
@@ -21,7 +22,13 @@ class SmallDisk:
         self._filler = path / "filler"
 
     def fill(self) -> None:
-        """Take every byte that is free."""
+        """Take every byte that is free, and what a file system gives back when it has written down what was removed."""
+        for _ in range(_ROUNDS):
+            self._take()
+            if self.is_full:
+                return
+
+    def _take(self) -> None:
         fd = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = _PIECE

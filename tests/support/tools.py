@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import socket
+import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +109,50 @@ def sleeping(seconds: str) -> list[int]:
         with contextlib.suppress(OSError):  # it ended in the meantime
             if (process / "cmdline").read_bytes() == f"sleep\0{seconds}\0".encode():
                 found.append(int(process.name))
+    return found
+
+
+def status(pid: int, field: str) -> str:
+    """Return a line of a process's status file, empty for one that is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return line.partition(":")[2].strip()
+    return ""
+
+
+def catches(pid: int, number: int) -> bool:
+    """Say whether a process has a handler for a signal."""
+    return bool(int(status(pid, "SigCgt") or "0", 16) >> (number - 1) & 1)
+
+
+def remove_group(group: Path) -> None:
+    """Remove a control group that a test has made, as soon as the kernel lets go of the last process that was in it.
+
+    One that is dying is listed in it no more, and still holds it.
+    """
+    eventually(lambda: _removed(group), f"the control group {group} can be removed")
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
+def files_with(secret: bytes, root: Path, most_bytes: int = sys.maxsize) -> list[Path]:
+    """Return the files below a directory that hold ``secret``; others may go while it is looked for."""
+    found = []
+    for directory, _, names in os.walk(root):
+        for path in (Path(directory, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_size < most_bytes and secret in path.read_bytes():
+                    found.append(path)
     return found
 
 

@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if event := registry.held.get(digest):
                 registry.reached.set()
-                event.wait(60)
+                event.wait(600)
             self.wfile.write(content[half:])
 
     def _send(self, status: int, content: bytes, headers: dict[str, str], *, body: bool) -> None:
