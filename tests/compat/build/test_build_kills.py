@@ -107,6 +107,10 @@ def test_one_of_two_builds_is_interrupted_and_the_other_goes_on(docker: DockerCl
         f"FROM {base}\nRUN for i in 1 2 3; do sleep 1; done; echo whole > /file\nRUN cat /file; sleep {SECONDS}\n",
     )
     one, two = docker.start("build", str(context)), docker.start("build", str(context))
+    for each in (one, two):
+        assert each.stdout is not None
+        while not each.stdout.readline().startswith(b"Step 3/3"):
+            assert each.poll() is None, "it waits for that step, as the other one does"
     eventually(lambda: bool(sleepers()), "the step runs")
     one.send_signal(signal.SIGINT)
     assert one.wait(60) != 0

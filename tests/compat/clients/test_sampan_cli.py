@@ -2,13 +2,14 @@
 
 import json
 import os
+import resource
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.compat.conftest import listens
 from tests.support.docker_client import DockerClient, Result
 from tests.support.engine import SAMPAN, Engine
 from tests.support.images import Image, layer, push
@@ -49,8 +50,10 @@ def spawn(engine: Engine, unique: Unique) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def sleeper(spawn: Callable[..., str], image: str) -> str:
-    return spawn(image, "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+def sleeper(docker: DockerClient, spawn: Callable[..., str], image: str) -> str:
+    name = spawn(image, "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+    listens(docker, name)
+    return name
 
 
 def test_pull_says_what_it_got(sampan: Sampan, registry: Registry, unique: Unique) -> None:
@@ -122,11 +125,11 @@ def test_terminal_is_the_user_s(engine: Engine, image: str) -> None:
 def test_100_megabytes_arrive_exactly(engine: Engine, image: str) -> None:
     script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 100000000"
     command = [str(SAMPAN), "run", "--rm", "--network=none", image, "sh", "-c", script]
-    done = subprocess.run(command, env=engine.env(), capture_output=True, timeout=100)
+    done = subprocess.run(command, env=engine.env(), capture_output=True, timeout=600)
     assert (done.returncode, len(done.stdout)) == (0, 100_000_000), done.stderr
 
 
-def test_life_of_a_container(sampan: Sampan, engine: Engine, image: str, sleeper: str) -> None:
+def test_life_of_a_container(sampan: Sampan, engine: Engine, docker: DockerClient, image: str, sleeper: str) -> None:
     assert sampan("ps", "--format", "{{.Names}}", "--filter", f"name={sleeper}").line == sleeper
     assert sampan("exec", sleeper, "echo", "inside").line == "inside"
     assert engine.sampan_fails("exec", sleeper, "sh", "-c", "exit 9").code == 9
@@ -134,6 +137,7 @@ def test_life_of_a_container(sampan: Sampan, engine: Engine, image: str, sleeper
     sampan("pause", sleeper)
     sampan("unpause", sleeper)
     sampan("restart", "--time", "1", sleeper)
+    listens(docker, sleeper)
     assert sampan("inspect", "--format", "{{.State.Status}}", sleeper).line == "running"
     assert engine.sampan_fails("rm", sleeper).code == 1
     sampan("stop", sleeper)
@@ -233,9 +237,11 @@ def test_engine_that_does_not_run_is_said_so(engine: Engine) -> None:
 def test_version_starts_fast(engine: Engine) -> None:
     times = []
     for _ in range(5):
-        begin = time.monotonic()
+        begin = resource.getrusage(resource.RUSAGE_CHILDREN)
         engine.sampan("--version")
-        times.append(time.monotonic() - begin)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Of the processor, since others may want it as well.
+        times.append(end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime)
     assert min(times) < 0.3  # 0.1 s on a machine with nothing else to do
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import socket
 import tarfile
 from collections.abc import Callable
 
@@ -64,7 +65,7 @@ def test_container_object_follows_the_container(sdk: Sdk, image: str, container_
     container.unpause()
     assert container.top()["Processes"]
     assert container.stats(stream=False)["memory_stats"]["limit"] == 64 << 20
-    container.stop(timeout=5)
+    container.stop(timeout=60)
     assert container.wait()["StatusCode"] == 0
     container.remove()
 
@@ -82,7 +83,7 @@ def test_attach_socket_takes_input_and_gives_frames(sdk: Sdk, image: str, contai
     container.start()
     stream._sock.sendall(b"ping\n")
     stream._sock.settimeout(60)
-    assert stream._sock.recv(100) == b"\x01\0\0\0\0\0\0\x05ping\n"
+    assert stream._sock.recv(13, socket.MSG_WAITALL) == b"\x01\0\0\0\0\0\0\x05ping\n"
     stream.close()
     container.kill()
 

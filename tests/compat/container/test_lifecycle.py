@@ -194,7 +194,7 @@ def test_kills_for_want_of_memory_are_counted_in_metrics_while_the_container_run
 
 
 def test_top_shows_the_processes(docker: DockerClient, sleeper: str) -> None:
-    assert "sleep 3600" in docker("top", sleeper).stdout
+    eventually(lambda: "sleep 3600" in docker("top", sleeper).stdout, "it has started what it waits for")
 
 
 def test_diff_shows_what_changed(docker: DockerClient, image: str, spawn: Spawn) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.conftest import Spawn
+from tests.compat.conftest import Spawn, say_in_turn
 from tests.support.docker_client import DockerClient
 from tests.support.tools import eventually
 
@@ -18,9 +18,8 @@ def log_path(docker: DockerClient, name: str) -> Path:
 
 
 def test_the_file_is_where_collectors_look_and_json(docker: DockerClient, image: str, spawn: Spawn) -> None:
-    script = "echo 'out <1>'; sleep 0.2; echo err >&2; sleep 0.2; printf end"
-    name = spawn("--label", "tier=web", "--log-opt", "labels=tier", image, "sh", "-c", script)
-    docker("wait", name)
+    flags = ("--label", "tier=web", "--log-opt", "labels=tier")
+    name = say_in_turn(docker, spawn, image, "echo 'out <1>'", "echo err >&2", "printf end", flags=flags)
     path = log_path(docker, name)
     assert path.name == f"{docker('inspect', '--format', '{{.Id}}', name).line}-json.log"
     docker("logs", name)
@@ -66,9 +65,7 @@ def test_following_goes_on_over_rotations(docker: DockerClient, image: str, spaw
 def test_a_line_has_the_time_of_its_end_and_streams_are_not_joined(
     docker: DockerClient, image: str, spawn: Spawn
 ) -> None:
-    script = "printf a; sleep 0.5; echo err >&2; sleep 0.5; echo b"
-    name = spawn(image, "sh", "-c", script)
-    docker("wait", name)
+    name = say_in_turn(docker, spawn, image, "printf a; sleep 0.5; echo err >&2", "echo b")
     shown = docker("logs", "--timestamps", name)
     assert (shown.line.split(" ")[1], shown.stderr.strip().split(" ")[1]) == ("ab", "err")
     assert shown.line.split(" ")[0] > shown.stderr.split(" ")[0]
@@ -110,10 +107,10 @@ def test_syslog_gets_the_lines_and_logs_shows_them(docker: DockerClient, image: 
         receiver.settimeout(60)
         options = ("--log-driver", "syslog", "--log-opt", "tag={{.Name}}")
         address = f"syslog-address=udp://127.0.0.1:{receiver.getsockname()[1]}"
-        name = spawn(*options, "--log-opt", address, image, "sh", "-c", "echo one; sleep 0.2; echo two >&2")
+        flags = (*options, "--log-opt", address)
+        name = say_in_turn(docker, spawn, image, "echo one", "echo two >&2", flags=flags)
         assert re.fullmatch(rf"<30>\w+ +\d+ [\d:]+ {name}\[\d+\]: one\n", receiver.recv(9000).decode())
         assert re.fullmatch(rf"<27>\w+ +\d+ [\d:]+ {name}\[\d+\]: two\n", receiver.recv(9000).decode())
-    docker("wait", name)
     shown = docker("logs", name)
     assert (shown.stdout, shown.stderr) == ("one\n", "two\n")
 

@@ -60,7 +60,7 @@ def test_it_is_mounted_while_a_container_runs(client: Client, plugin: VolumePlug
     flags = ("--network", "none", "--volume-driver", "depot", "--volume", "used:/data")
     assert client("run", "--rm", *flags, IMAGE, "sh", "-c", "echo kept > /data/file; cat /data/file").line == "kept"
     assert (plugin.root / "used" / "file").read_text() == "kept\n"
-    assert plugin.mounts == []
+    eventually(lambda: plugin.mounts == [], "it is unmounted with its container")
     client("run", "--detach", "--name", "user", *flags, IMAGE, "sleep", "1000")
     assert [name for name, _ in plugin.mounts] == ["used"]
     assert "volume is in use" in client("volume", "rm", "used").stderr
@@ -79,7 +79,7 @@ def test_a_container_started_before_a_kill_is_unmounted_after_it(
     equipped.start()
     assert [name for name, _ in plugin.mounts] == ["held"]
     client("rm", "--force", "holder")
-    assert plugin.mounts == []
+    eventually(lambda: plugin.mounts == [], "it is unmounted")
     assert client("volume", "rm", "held").code == 0
 
 

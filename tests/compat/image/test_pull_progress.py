@@ -37,10 +37,10 @@ def test_bars_grow_and_gauges_with_them(engine: Engine, docker: DockerClient, cl
             assert registry.reached.wait(60)
             shown = terminal.expect("MB/16")
             assert f"{digest[7:19]}: Downloading" in shown
+            ratio = f'sampan_image_pull_progress_ratio{{image="{name}"}}'
+            eventually(lambda: 0.2 < value(scraped(engine), ratio) < 1, "what has come is counted")
             text = scraped(engine)
             assert "sampan_image_pulls_in_flight 1.0" in text
-            ratio = value(text, f'sampan_image_pull_progress_ratio{{image="{name}"}}')
-            assert 0.2 < ratio < 1
             assert value(text, f'sampan_image_pull_left_seconds{{image="{name}"}}') != 0
             registry.held[digest].set()
             assert terminal.wait(60) == 0

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
 from tests.support.images import Entry, Image, layer, push, sha256, tar
 from tests.support.registry import Registry, run_registry
-from tests.support.tools import eventually
+from tests.support.tools import eventually, settled
 from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
 
 pytestmark = [pytest.mark.root]
@@ -64,9 +64,10 @@ class Place:
         found = {}
         for directory, _, names in os.walk(self.data):
             for path in (Path(directory) / name for name in names if not name.startswith(_LIVELY)):
-                status = path.lstat()
-                digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-                found[str(path.relative_to(self.data))] = (status.st_ino, status.st_mtime_ns, digest)
+                with suppress(FileNotFoundError):  # it was on its way out
+                    status = path.lstat()
+                    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+                    found[str(path.relative_to(self.data))] = (status.st_ino, status.st_mtime_ns, digest)
         return found
 
     def runs(self) -> None:
@@ -152,6 +153,7 @@ DAMAGES: Final[dict[str, tuple[str, str, Damage]]] = {
 def test_damage_is_named_and_repaired_and_nothing_else_is_touched(place: Place, what: str) -> None:
     kind, subject, damage = DAMAGES[what]
     old_layer = str(place.layer().relative_to(place.data))
+    settled(place.files, 0.2)  # what the test before has removed is gone
     before = place.files()
     damage(place)
     damaged = place.files()
@@ -344,8 +346,14 @@ def test_text_says_what_would_mend_it(place: Place) -> None:
 def test_metrics_count_checks_findings_and_repairs(place: Place) -> None:
     cut(place.blob(BLOB))
     place.check("--repair")
-    text = urllib.request.urlopen(place.engine.metrics_url("imaged"), timeout=60).read().decode()
-    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("sampan_check_"))
+
+    def read() -> dict[str, str]:
+        text = urllib.request.urlopen(place.engine.metrics_url("imaged"), timeout=60).read().decode()
+        return dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("sampan_check_"))
+
+    repaired = 'sampan_check_repairs_total{kind="blob-truncated",result="repaired"}'
+    eventually(lambda: float(read().get(repaired, 0)) >= 1, "the repair is counted")
+    samples = read()
     assert float(samples['sampan_check_runs_total{outcome="damaged"}']) >= 1
     assert float(samples['sampan_check_findings_total{kind="blob-truncated"}']) >= 1
     assert float(samples['sampan_check_repairs_total{kind="blob-truncated",result="repaired"}']) >= 1

@@ -18,6 +18,7 @@ from tests.support.disk import archive_of, explained
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.images import Entry, Image, layer, tar
+from tests.support.tools import eventually
 
 Unique = Callable[[str], str]
 
@@ -44,7 +45,7 @@ def du(engine: Engine) -> int:
         ["du", "--summarize", "--one-file-system", "--block-size=1", str(engine.layout.data_root)],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,  # of a file that has just gone it says so, and goes on
     )
     return int(counted.stdout.split()[0])
 
@@ -60,8 +61,9 @@ def test_what_is_explained_adds_up_to_what_du_says(
     strange = engine.layout.data_root / "strange"
     strange.mkdir()
     (strange / "file").write_bytes(bytes(1_000_000))
+    # Between the two looks what was thrown away may go.
+    eventually(lambda: abs(sum(one["Size"] for one in explained(engine)) - du(engine)) < ALLOWANCE_BYTES, "it adds up")
     said = explained(engine)
-    assert abs(sum(one["Size"] for one in said) - du(engine)) < ALLOWANCE_BYTES
     assert not [one for one in said if one["Owner"] == "orphan"]
     shown = {(one["Kind"], holder.get("Names", [holder.get("ID")])[0]) for one in said for holder in one["HeldBy"]}
     assert {("container", container), ("snapshot", container), ("volume", volume)} <= shown
@@ -117,13 +119,18 @@ def test_what_is_leased_says_until_when(engine: Engine) -> None:
 @ours
 def test_passes_and_what_they_left_are_metrics(engine: Engine) -> None:
     for service, kind in (("imaged", "blob"), ("snapshotter", "layer")):
+        begin = time.time()
         engine.sampan("system", "gc", "--leftovers")
-        text = urllib.request.urlopen(engine.metrics_url(service), timeout=60).read().decode()
-        values = {
-            line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[:1] != "#"
-        }
+
+        def read(service: str = service) -> dict[str, float]:
+            text = urllib.request.urlopen(engine.metrics_url(service), timeout=60).read().decode()
+            lines = [line for line in text.splitlines() if line[:1] != "#"]
+            return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+        last = "sampan_gc_last_run_timestamp_seconds"
+        eventually(lambda: read()[last] > begin - 1, "the pass is counted")  # noqa: B023  # before the next one
+        values = read()
         assert values['sampan_gc_runs_total{outcome="done",trigger="request"}'] >= 1
-        assert values["sampan_gc_last_run_timestamp_seconds"] > time.time() - 60
         assert values["sampan_gc_seconds_count"] >= 1
         assert f'sampan_gc_freed_bytes_total{{kind="{kind}"}}' in values
         stored = {key: size for key, size in values.items() if key.startswith(f'sampan_store_bytes{{kind="{kind}"')}

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.compat.conftest import Spawn
 from tests.support.docker_client import DockerClient
+from tests.support.tools import eventually
 
 
 def events(docker: DockerClient, since: float, *filters: str, last: str = "") -> list[dict[str, Any]]:
@@ -130,6 +131,7 @@ def test_what_a_volumes_options_mount_goes_with_its_last_container(
     docker("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", volume)
     first = spawn("--volume", f"{volume}:/data", image, "sh", "-c", "echo kept > /data/x; sleep 1000")
     second = spawn("--volume", f"{volume}:/data", image, "sleep", "1000")
+    eventually(lambda: docker.fails("exec", second, "cat", "/data/x").line == "kept", "the first one has written")
     docker("stop", "--time", "0", first)
     assert docker("exec", second, "cat", "/data/x").line == "kept"
     docker("stop", "--time", "0", second)

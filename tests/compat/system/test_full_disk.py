@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compat.conftest import listens
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
 from tests.support.small_disk import SmallDisk, small_disk
@@ -75,6 +76,7 @@ def test_exits_are_known_and_containers_go(docker: DockerClient, disk: SmallDisk
     docker("run", "--detach", "--name", "killed", "busybox", "sleep", "1000")
     docker("run", "--detach", "--name", "stopped", "busybox", "sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait")
     docker("run", "--detach", "--rm", "--name", "auto", "busybox", "sleep", "1000")
+    listens(docker, "stopped")
     disk.fill()
     docker("kill", "killed")
     assert docker("wait", "killed").line == "137"

@@ -30,7 +30,7 @@ def test_commands_of_guides_work(engine: Engine, docker: DockerClient, tmp_path:
     environment.pop("DOCKER_HOST")  # pages set it
     script = f"set -eu -o pipefail\n{typed(page)}"
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     if page == "getting-started.md":

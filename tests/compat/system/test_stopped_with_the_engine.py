@@ -1,9 +1,11 @@
 """``live_restore = false``: containers are stopped with the engine, and started with it as their policies say."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.compat.conftest import listens
 from tests.support.docker_client import DockerClient
 from tests.support.engine import run_engine
 from tests.support.images import push
@@ -13,7 +15,7 @@ from tests.support.trees import busybox_image
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-TOML = "live_restore = false\nshutdown_timeout_s = 2\n"
+TOML = "live_restore = false\nshutdown_timeout_s = 6\n"
 
 # Says how it was told to end, a while after the engine's services usually have.
 POLITE = 'trap "sleep 1; echo ended; exit 3" QUIT; while :; do sleep 0.1; done'
@@ -34,6 +36,7 @@ def test_they_end_by_their_own_signal_and_come_back_by_their_policies(docker_con
         none = ("--network", "none")
         docker("run", "-d", "--name", "polite", "--stop-signal", "QUIT", *none, image, "sh", "-c", POLITE)
         docker("run", "-d", "--name", "deaf", *none, image, "sh", "-c", 'trap "" TERM; while :; do sleep 1; done')
+        listens(docker, "polite", signal.SIGQUIT)
         docker("run", "-d", "--name", "frozen", *none, image, "sleep", "1000")
         docker("run", "-d", "--rm", "--name", "passing", *none, image, "sleep", "1000")
         for policy in ("always", "unless-stopped"):
