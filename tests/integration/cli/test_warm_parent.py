@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,16 +18,17 @@ PYTHON = SAMPAN.parent / "python3"
 
 # A parent whose code is current until a file appears, and whose commands tell who has run them.
 PROGRAM = """
-import socket, sys
+import os, socket, sys
 from pathlib import Path
 from sampan_cli.warm.caller import Standing
 from sampan_cli.warm.parent import WarmParent
 from sampan_cli.warm.worker import Warm
 
 listener = socket.socket(socket.AF_UNIX)
-listener.bind(sys.argv[1] + "/cli.sock")
+listener.bind(sys.argv[1] + "/new.sock")
 listener.listen()
 listener.setblocking(False)
+os.rename(sys.argv[1] + "/new.sock", sys.argv[1] + "/cli.sock")
 upgraded = Path(sys.argv[1], "upgraded")
 run = lambda arguments: print("warm", arguments[-1])
 WarmParent(listener, Warm(Standing.own(), lambda: not upgraded.exists(), run), float(sys.argv[2])).serve()
@@ -60,7 +62,9 @@ def ps(root: Path) -> subprocess.CompletedProcess[str]:
 
 def test_it_runs_commands_and_ends_when_nobody_comes(tmp_path: Path) -> None:
     with warm(tmp_path, 3) as process:
-        assert ps(tmp_path).stdout == "warm ps\n"
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(tmp_path / "cli.sock"))  # somebody is here until the command has come
+            assert ps(tmp_path).stdout == "warm ps\n"
         assert process.wait(60) == 0
 
 
@@ -93,8 +97,9 @@ def children(process: "subprocess.Popen[bytes]") -> list[int]:
 def test_a_process_that_is_forked_ahead_of_need_runs_the_next_command(tmp_path: Path) -> None:
     with warm(tmp_path, 600) as process:
         eventually(lambda: len(children(process)) == 1, "one waits")
+        (first,) = children(process)
         assert ps(tmp_path).stdout == "warm ps\n"
-        eventually(lambda: len(children(process)) == 1, "another waits")
+        eventually(lambda: len(children(process)) == 1 and first not in children(process), "another waits")
         (spare,) = children(process)
         os.kill(spare, signal.SIGKILL)
         assert ps(tmp_path).stdout == "warm ps\n"

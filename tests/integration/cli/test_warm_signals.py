@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.warm import command, commands, lasting, status, workers
+from tests.integration.cli.warm import command, commands, lasting, workers
 from tests.support.engine import SAMPAN, Engine
 from tests.support.terminal import at_terminal
-from tests.support.tools import eventually, need
+from tests.support.tools import catches, eventually, need, status
 
 pytestmark = pytest.mark.root
 
@@ -25,7 +25,7 @@ def _ends_by(engine: Engine, number: signal.Signals, direct: bool) -> int:
             client.communicate(timeout=60)
             return client.returncode
     client = subprocess.Popen([SAMPAN, "events"], env=env, stderr=subprocess.DEVNULL)
-    eventually(lambda: bool(int(status(client.pid, "SigCgt") or "0", 16) >> (signal.SIGTERM - 1) & 1), "it runs")
+    eventually(lambda: catches(client.pid, signal.SIGTERM), "it runs")
     client.send_signal(number)
     return client.wait(60)
 
@@ -73,7 +73,8 @@ def test_nohup(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_timeout(engine: Engine) -> None:
-    with lasting(engine, "timeout", "--foreground", "8") as (client, worker):
+    with lasting(engine, "timeout", "--foreground", "1000") as (client, worker):
+        client.send_signal(signal.SIGALRM)  # by which it hears that the time is over
         client.communicate(timeout=60)
         assert client.returncode == 124
         eventually(lambda: not status(worker, "State"), "the worker is gone")

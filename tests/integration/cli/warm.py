@@ -8,19 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.support.engine import SAMPAN, Engine
-from tests.support.tools import eventually
+from tests.support.tools import catches, eventually, status
 
 # Runs until it is ended, and reads nothing.
 LASTING = ("events",)
-
-
-def status(pid: int, field: str) -> str:
-    """Return a line of a process's status file, empty for one that is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return line.partition(":")[2].strip()
-    return ""
 
 
 def warm_parent(engine: Engine) -> int | None:
@@ -74,14 +65,10 @@ def lasting(
     )
     try:
         worker = command(engine)
+        # It is the last that it gets a handler for.
         eventually(lambda: catches(worker, signal.SIGTERM), "the command is in its loop")
         yield client, worker
     finally:
         if client.poll() is None:
             client.kill()
         client.communicate()
-
-
-def catches(pid: int, number: int) -> bool:
-    """Say whether a process has a handler for a signal."""
-    return bool(int(status(pid, "SigCgt") or "0", 16) >> (number - 1) & 1)

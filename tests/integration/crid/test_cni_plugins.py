@@ -25,7 +25,7 @@ from tests.unit.crid.cni.parts import CountingMeter, until
 T = TypeVar("T")
 
 PLUGINS: Final = Path("/usr/lib/cni")
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 
 pytestmark = [
     pytest.mark.root,

@@ -32,7 +32,7 @@ def session(cri: Crid, container: str) -> Iterator[None]:
     """Have an exec under way until the block ends."""
     request = st.ExecRequest(container_id=container, cmd=["sleep", long_time()], stdout=True)
     url = urllib.parse.urlsplit(cri.runtime.Exec(request).url)
-    with socket.create_connection((url.hostname or "", url.port or 0), 20) as connection:
+    with socket.create_connection((url.hostname or "", url.port or 0), 60) as connection:
         connection.sendall(f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\n{HEAD}".encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
         yield
@@ -79,7 +79,7 @@ def test_every_panel_has_something_to_show(prometheus: Prometheus, panel: str, q
 
 
 def test_alerts_are_on_what_is_exported(prometheus: Prometheus, engine: Engine) -> None:
-    with urllib.request.urlopen(engine.metrics_url("crid"), timeout=20) as answer:
+    with urllib.request.urlopen(engine.metrics_url("crid"), timeout=60) as answer:
         page: bytes = answer.read()
     assert complaints(page) == []
     described = set(re.findall(r"^# TYPE (\S+)", page.decode(), re.MULTILINE))

@@ -271,5 +271,5 @@ def test_a_sandbox_whose_namespaces_are_gone_is_not_ready(cri: Crid, name: str, 
         unmount(held / kind)
     cri.start()
     assert cri.sandbox(sandbox).state == s.SANDBOX_NOTREADY
-    assert leased(net_d) == []
+    eventually(lambda: leased(net_d) == [], "its address is given back")
     cri.remove(sandbox)

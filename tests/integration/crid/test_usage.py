@@ -40,9 +40,11 @@ def test_a_container_and_its_pod_use_what_the_kernel_says(cri: Crid, busy: tuple
         lambda: cri.runtime.ContainerStats(one).stats.cpu.usage_core_nano_seconds.value > 300_000_000, "it has run"
     )
     eventually(lambda: cri.runtime.ContainerStats(one).stats.cpu.HasField("usage_nano_cores"), "there is a rate")
+    # Half a processor is allowed; a busy machine has less to give, and may be late to look at the clock once.
+    eventually(
+        lambda: 0 < cri.runtime.ContainerStats(one).stats.cpu.usage_nano_cores.value < 900_000_000, "it is held to it"
+    )
     stats = cri.runtime.ContainerStats(one).stats
-    # Half a processor is allowed; a busy machine has less to give.
-    assert 0 < stats.cpu.usage_nano_cores.value < 900_000_000
     assert 0 < stats.memory.working_set_bytes.value < 64 << 20
     assert stats.memory.available_bytes.value == (64 << 20) - stats.memory.working_set_bytes.value
     listed = cri.runtime.ListContainerStats(
@@ -132,14 +134,18 @@ def test_images_are_pulled_shown_and_removed_as_docker_has_them(
 
 
 def test_what_images_take_is_what_is_on_disk(cri: Crid, engine: Engine, image: str) -> None:
-    info = cri.images.ImageFsInfo(image_pb2.ImageFsInfoRequest())
-    (images,) = info.image_filesystems
+    def told() -> stats_pb2.FilesystemUsage:
+        (images,) = cri.images.ImageFsInfo(image_pb2.ImageFsInfoRequest()).image_filesystems
+        return images
+
+    images = told()
     assert Path(images.fs_id.mountpoint) == engine.layout.data("snapshotter")
 
     def allocated(directory: Path) -> int:
-        return int(subprocess.check_output(["du", "--block-size=1", "-s", directory]).split()[0])
+        counted = subprocess.run(["du", "--block-size=1", "-s", directory], capture_output=True, check=False)
+        return int(counted.stdout.split()[0])  # of a file that has just gone it says so, and goes on
 
     blobs, layers = engine.layout.data("imaged"), engine.layout.data("snapshotter")
-    most = allocated(blobs) + allocated(layers)
-    assert 0 < images.used_bytes.value <= most
+    # Between the two what is thrown away may go.
+    eventually(lambda: 0 < told().used_bytes.value <= allocated(blobs) + allocated(layers), "it is what there is")
     assert images.inodes_used.value > 1

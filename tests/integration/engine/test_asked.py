@@ -24,7 +24,7 @@ from tests.support.tools import eventually
 def ask(roots: Roots, end: bool = False) -> int:
     """Return the pid of who answers, and have it end."""
     with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(20)
+        asking.settimeout(60)
         asking.connect(str(roots.layout.socket(SERVICE)))
         answer = b""
         while piece := asking.recv(100):
@@ -111,7 +111,7 @@ async def test_a_service_of_the_harness_ends_when_nobody_is_connected_any_more(r
     assert roots.sampan("up", "--detach").returncode == 0
     for _ in range(2):
         async with open_channel(roots.layout.socket(SERVICE)) as channel:
-            await reach(channel, SERVICE, 20)
+            await reach(channel, SERVICE, 60)
             await asyncio.sleep(1)  # five times as long as it would stay for nobody
             assert roots.runs(SERVICE)
             answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -155,10 +155,10 @@ def test_the_builder_starts_with_a_build_and_finds_what_it_has_left(builder: Eng
 def test_a_scrape_is_answered_and_the_engine_s_own_page_starts_nothing(builder: Engine) -> None:
     end(builder)
     page = builder.metrics_url("dockerapi").replace("/metrics", "/engine/metrics")
-    with urllib.request.urlopen(page, timeout=20) as answer:
+    with urllib.request.urlopen(page, timeout=60) as answer:
         assert f'sampan_service_up{{service="{SERVICE}"}} 1' in answer.read().decode()
     assert waits(builder)
-    with urllib.request.urlopen(builder.metrics_url(SERVICE), timeout=20) as answer:
+    with urllib.request.urlopen(builder.metrics_url(SERVICE), timeout=60) as answer:
         assert b"sampan_" in answer.read()
     eventually(lambda: not waits(builder), "the builder says that it runs")
 

@@ -93,7 +93,7 @@ def prometheus(
         containers(docker, directory),
         docker_events(docker),
     ):
-        pull_slowly(engine, docker)
+        pull_slowly(engine, docker, running)
         images(docker, registry)
         requests = 'count by (job) (sampan_registry_requests_total{code="200"})'
         eventually(lambda: len(running.query(requests)) == 2, "the registry's first requests have been scraped")
@@ -104,8 +104,9 @@ def prometheus(
         engine.sampan("system", "gc")
         passes = 'count_over_time(sampan_gc_runs_total{trigger="request"}[20s]) > 1'
         eventually(lambda: bool(running.query(passes)), "what was done has been scraped twice")
-        failed = 'increase(sampan_builds_total{outcome="failed"}[10s]) > 0'
-        eventually(lambda: len(running.query(failed)) == 2, "builds, too, by both ways")
+        for job in ("cadvisor", "joined"):
+            failed = f'increase(sampan_builds_total{{outcome="failed",job="{job}"}}[10s]) > 0'
+            eventually(lambda failed=failed: bool(running.numbers(failed)), "builds, too, by both ways")  # type: ignore[misc]
         yield running
 
 
@@ -173,7 +174,7 @@ def docker_events(docker: DockerClient) -> Iterator[None]:
         listener.communicate(timeout=60)
 
 
-def pull_slowly(engine: Engine, docker: DockerClient) -> None:
+def pull_slowly(engine: Engine, docker: DockerClient, prometheus: Prometheus) -> None:
     """Pull an image that takes some scrapes to come, and part of which is here."""
     large = layer(tar(Entry("large", os.urandom(8_000_000))), "none")
     assert isinstance(large.blob, bytes)
@@ -183,7 +184,10 @@ def pull_slowly(engine: Engine, docker: DockerClient) -> None:
         held = registry.held[sha256(large.blob)] = threading.Event()
         client = docker.start("pull", name)
         assert registry.reached.wait(60)
-        threading.Timer(3, held.set).start()
+        scraped = 'min(count_over_time(up{service="imaged"}[1h]))'
+        before = max(prometheus.numbers(scraped))
+        eventually(lambda: max(prometheus.numbers(scraped)) >= before + 3, "some scrapes have seen it on its way")
+        held.set()
         assert client.wait(60) == 0
         client.communicate()
         docker("history", name)
@@ -253,13 +257,16 @@ def test_what_is_left_out_of_known_dashboards_is_about_the_machine() -> None:
     ],
 )
 def test_each_kind_of_container_is_told_from_the_others(prometheus: Prometheus, query: str, wanted: str) -> None:
-    found = {
-        series["metric"].get("state") or series["metric"].get("health") for series in prometheus.query_range(query)
-    }
-    assert wanted in found
+    def found() -> set[str]:
+        series = prometheus.query_range(query)
+        return {each["metric"].get("state") or each["metric"].get("health") for each in series}
+
+    eventually(lambda: wanted in found(), f"it is {wanted} at some time")
 
 
 @pytest.mark.parametrize(("name", "code"), [("done", 0), ("failed", 3), ("killed", 137)])
 def test_a_stopped_container_tells_its_exit_code(prometheus: Prometheus, name: str, code: int) -> None:
-    assert set(prometheus.numbers(f'sampan_container_exit_code{{name="{name}"}}')) == {code}
+    exit_code = f'sampan_container_exit_code{{name="{name}"}}'
+    eventually(lambda: bool(prometheus.numbers(exit_code)), "it is told")
+    assert set(prometheus.numbers(exit_code)) == {code}
     assert set(prometheus.numbers(f'sampan_container_oom_killed{{name="{name}"}}')) == {float(name == "killed")}

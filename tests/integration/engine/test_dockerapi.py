@@ -51,7 +51,7 @@ class Running:
         need("docker")
         env = dict(os.environ, DOCKER_HOST=f"unix://{self.layout.docker_socket}")
         return await asyncio.to_thread(
-            subprocess.run, ["docker", *arguments], input=stdin, capture_output=True, env=env, timeout=30
+            subprocess.run, ["docker", *arguments], input=stdin, capture_output=True, env=env, timeout=240
         )
 
     async def scraped(self, line: str) -> str:
@@ -135,7 +135,7 @@ async def test_sigterm_ends_followers_and_leaves_no_socket(running: Running) -> 
     async with asyncio.timeout(60):
         await running.fake.runtime.containers.somebody_attached.wait()
     running.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(running.process.wait(), 10) == 0
+    assert await asyncio.wait_for(running.process.wait(), 60) == 0
     await asyncio.wait_for(following, 60)
     assert not running.layout.docker_socket.exists()
 

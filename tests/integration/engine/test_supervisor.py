@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -62,7 +63,7 @@ def test_a_service_that_asks_for_more_time_to_stop_gets_it_and_systemd_is_told(r
     """runtimed does, which may have containers to stop."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(roots.layout.data_root / "systemd"))
-        systemd.settimeout(20)
+        systemd.settimeout(60)
         os.environ["NOTIFY_SOCKET"] = str(roots.layout.data_root / "systemd")
         try:
             process = roots.up()
@@ -141,7 +142,9 @@ def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots
     roots.behave("fail-imaged", "3")
     os.kill(roots.pid("imaged"), signal.SIGKILL)
     eventually(lambda: "starting it again in 2 s" in roots.terminal(), "the third death waits for two seconds")
-    assert roots.history().count("imaged started") == 3  # the first, the immediate one, and that after one second
+    pauses = re.findall(r"starting it again (now|in \d+ s)", roots.terminal())
+    assert pauses[:3] == ["now", "in 1 s", "in 2 s"]
+    assert roots.history().count("imaged started") >= 3  # the first, the immediate one, and that after one second
     process.terminate()
     assert process.wait(60) == 0, "stopping does not wait for a restart that is due"
 
@@ -196,9 +199,12 @@ def test_configuration_error_is_not_tried_twice(roots: Roots) -> None:
 
 def test_service_that_is_never_ready_is_named(roots: Roots) -> None:
     roots.behave("mute-runtimed")
-    up = roots.sampan("up", "--detach", "--timeout", "8")
-    assert up.returncode == 1
-    assert "sampan: runtimed did not start: it is not ready after 8 s" in up.stderr
+    for timeout_s in (8, 16, 32):  # what the others may need on a busy machine
+        up = roots.sampan("up", "--detach", "--timeout", str(timeout_s))
+        assert up.returncode == 1
+        if "runtimed did not start" in up.stderr:
+            break
+    assert f"sampan: runtimed did not start: it is not ready after {timeout_s} s" in up.stderr
     assert not any(roots.runs(name) for name in RUNNING)
 
 
@@ -273,12 +279,12 @@ def test_down_stops_what_a_killed_supervisor_left(roots: Roots) -> None:
 
 
 def test_service_that_does_not_stop_is_killed_on_a_second_interrupt(roots: Roots) -> None:
-    roots.behave("deaf-runtimed")
+    roots.behave("slow-runtimed", "600")  # it asks for so long, and would get it without the second one
     process = roots.up()
     process.send_signal(signal.SIGINT)
     eventually(lambda: "dockerapi stopped" in roots.history(), "stopping has begun")
     process.send_signal(signal.SIGINT)
-    assert process.wait(9) == 0  # before it would have been killed without the second one
+    assert process.wait(60) == 0
     assert "runtimed (pid" in roots.terminal()
     assert "does not stop: killing it" in roots.terminal()
     assert not roots.runs("runtimed")

@@ -79,7 +79,7 @@ class Lab:
             return state.exists() and json.loads(state.read_text())["pid"] == process.pid
 
         await asyncio.to_thread(eventually, serves, f"{service} serves")
-        await reach(self.engine.channels[service], service, 10)
+        await reach(self.engine.channels[service], service, 60)
 
     async def kill(self, service: str) -> None:
         self.processes[service].kill()

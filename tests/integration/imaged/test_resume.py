@@ -45,6 +45,7 @@ def asked(registry: FakeRegistry, digest: str) -> list[Range]:
     return found
 
 
+@pytest.mark.slow
 async def test_killed_at_many_points_a_pull_fetches_only_what_is_missing(tmp_path: Path) -> None:
     chance = random.Random(1)
     async with FakeRegistry().running() as registry:

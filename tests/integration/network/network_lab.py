@@ -33,7 +33,7 @@ T = TypeVar("T")
 HOST = "198.51.100.1"
 WORLD = "198.51.100.2"
 NAMES = KernelNames(table="lab", default_bridge="lab0", prefix="lab-", owner="lab network ")
-REACH_S = 30.0  # long enough for a busy machine
+REACH_S = 60.0  # long enough for a busy machine
 BLOCKED_S = 0.7  # what is dropped is never answered; a short wait shows that as well as a long one
 
 

@@ -26,6 +26,7 @@ from sampan.store.database import Store
 from sampan.sys import netns
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import HOST, Lab, container, inside, output, seen_as, server
+from tests.support.tools import eventually
 
 pytestmark = pytest.mark.root
 
@@ -37,6 +38,11 @@ def links() -> set[str]:
 
 def veths() -> set[str]:
     return {name for name in links() if name.startswith("ve")}
+
+
+def no_veth_is_left() -> None:
+    """See that all are gone: the kernel takes one away a moment after the namespace that its other end was in."""
+    eventually(lambda: veths() == set(), "no veth is left")
 
 
 def leftovers(place: Lab) -> list[str]:
@@ -53,7 +59,7 @@ async def test_detach_leaves_nothing_and_can_be_repeated(place: Lab) -> None:
         assert leftovers(place) == []
         socket.create_server(("0.0.0.0", 8080)).close()
         assert "8080" not in output("nft list table ip lab")
-    assert veths() == set()
+    no_veth_is_left()
 
 
 async def test_stop_without_containers_leaves_nothing_in_the_kernel(place: Lab) -> None:
@@ -96,7 +102,7 @@ async def test_recover_removes_what_belongs_to_nobody(place: Lab) -> None:
     async with place.stack() as stack:
         await stack.recover((replace(kept, network=settings),))
         assert leftovers(place) == sorted([kept.id, kept.id])
-        assert len(veths()) == 1
+        eventually(lambda: len(veths()) == 1, "the veth of the one that is kept is left")
         assert network.bridge not in links()
         assert "8080" not in output("nft list table ip lab")
         assert stack.settings(kept) == settings
@@ -125,7 +131,7 @@ async def test_attach_that_fails_anywhere_leaves_nothing(
         settings = await stack.attach(web)  # address and port are free again
         assert settings.endpoints[0].ipv4_address == "172.17.0.2"
         await stack.detach(web.id)
-    assert veths() == set()
+    no_veth_is_left()
 
 
 async def test_attach_again_after_a_lost_reply_starts_over(place: Lab) -> None:
@@ -154,7 +160,7 @@ async def test_cancelled_attach_leaves_nothing(place: Lab) -> None:
                 assert leftovers(place) == []
             else:
                 await stack.detach(web.id)
-    assert veths() == set()
+    no_veth_is_left()
 
 
 async def test_port_of_another_container_is_refused_in_dockers_words(place: Lab) -> None:
@@ -319,7 +325,10 @@ async def test_no_descriptor_is_left_behind(place: Lab) -> None:
             return len(os.listdir("/proc/self/fd"))
 
         before = await come_and_go()
-        assert [await come_and_go() for _ in range(5)] == [before] * 5
+        for _ in range(5):
+            after = await come_and_go()
+        if after > before:  # whoever looks after the firewall may just now have some open
+            await asyncio.to_thread(eventually, lambda: len(os.listdir("/proc/self/fd")) <= before, "all are closed")
 
 
 KILLED = """
@@ -355,4 +364,4 @@ async def test_engine_killed_at_any_moment_finds_its_things(place: Lab) -> None:
             await stack.recover(())
             assert leftovers(place) == []
             assert "8080" not in output("nft list table ip lab")
-            assert veths() == set()
+            no_veth_is_left()

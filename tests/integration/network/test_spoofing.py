@@ -20,6 +20,7 @@ from tests.integration.network.network_lab import (
     BLOCKED_S,
     HOST,
     NAMES,
+    REACH_S,
     Lab,
     container,
     inside,
@@ -64,17 +65,21 @@ def send(namespace: Path, to_mac: bytes, *packets: tuple[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Callable[[], set[str]]]:
-    """Give a function that returns the sources of what the host has received for ``PORT`` at any of its addresses."""
+def listening() -> Iterator[Callable[..., set[str]]]:
+    """Give a function that returns the sources of what the host has received for ``PORT`` at any of its addresses.
+
+    It waits for the first of them for as long as it is told, and for others a moment.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("0.0.0.0", PORT))
-        sock.settimeout(BLOCKED_S)
 
-        def heard() -> set[str]:
+        def heard(patience_s: float = BLOCKED_S) -> set[str]:
             sources = set()
+            sock.settimeout(patience_s)
             with contextlib.suppress(TimeoutError):
                 while True:
                     sources.add(sock.recv(100).decode())
+                    sock.settimeout(BLOCKED_S)
             return sources
 
         yield heard
@@ -103,7 +108,7 @@ async def test_host_hears_containers_under_their_own_address_alone(stack: Networ
         send(at(web), mac, *((source, destination) for source in claimed for destination in destinations))
         assert heard() == set()
         send(at(web), mac, (address(web), gateway(web)))
-        assert heard() == {address(web)}
+        assert heard(REACH_S) == {address(web)}
 
 
 async def test_local_senders_are_not_heard_while_our_rules_are_gone(place: Lab) -> None:
@@ -117,7 +122,7 @@ async def test_local_senders_are_not_heard_while_our_rules_are_gone(place: Lab) 
         send(at(web), link_mac(None, NAMES.default_bridge), *((source, gateway(web)) for source in claimed))
         assert heard() == set()
         send(at(web), link_mac(None, NAMES.default_bridge), (address(web), gateway(web)))
-        assert heard() == {address(web)}
+        assert heard(REACH_S) == {address(web)}
     async with place.stack() as stack:
         await stack.recover(())
 

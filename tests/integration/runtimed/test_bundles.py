@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import uuid
@@ -30,11 +31,12 @@ from sampan.resource.container_spec import (
     Security,
     Ulimit,
 )
-from tests.support.tools import unmount
+from tests.support.tools import remove_group, unmount
 
 pytestmark = pytest.mark.root
 
 HOST = read_host()
+PARENT = f"sampan-test-{os.getpid()}"  # others may run the same tests
 
 
 def busybox_root(root: Path) -> None:
@@ -69,7 +71,7 @@ class Host:
         self.files = directory / "files"
         self.files.mkdir()
         busybox_root(self.root)
-        self.bundles = OciBundles(HOST, cgroups=CgroupNames("sampan-test"), runtimes=["runc"])
+        self.bundles = OciBundles(HOST, cgroups=CgroupNames(PARENT), runtimes=["runc"])
 
     def container(self, spec: ContainerSpec, mounts: tuple[MountPoint, ...] = ()) -> Container:
         return Container(uuid.uuid4().hex * 2, spec, datetime.now(UTC), mounts=mounts)
@@ -104,9 +106,9 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     yield Host(tmp_path)
     for tree in cgroup_trees():
-        parent = tree.path / "sampan-test"
+        parent = tree.path / PARENT
         if parent.is_dir() and not any(entry.is_dir() for entry in parent.iterdir()):
-            parent.rmdir()
+            remove_group(parent)
 
 
 def spec_with(**process: object) -> ContainerSpec:

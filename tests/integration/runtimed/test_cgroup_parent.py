@@ -11,6 +11,7 @@ import pytest
 
 from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.host.facts import cgroup_trees
+from tests.support.tools import eventually
 
 pytestmark = pytest.mark.root
 
@@ -50,8 +51,12 @@ def test_a_running_container_keeps_its_cgroups_empty_ones_too(parents: list[Path
             assert not (parent / "gone").exists()
         finally:
             process.kill()
-    remove_parent(TREES, NAME)
-    assert not parent.exists()
+
+    def gone() -> bool:
+        remove_parent(TREES, NAME)
+        return not parent.exists()
+
+    eventually(gone, "the kernel has let go of it")
 
 
 def test_a_container_that_ended_leaves_no_cgroup_in_any_tree(parents: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Kills for want of memory, by the real kernel: told while the container runs, once each, over restarts of runtimed."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import events_pb2, spec_pb2
 from sampan.sys.inotify import FileWatches
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
-from tests.support.tools import eventually
+from tests.support.tools import eventually, settled
 
 pytestmark = [
     pytest.mark.root,
@@ -75,8 +76,11 @@ async def eat(runtimed: Runtimed, container_id: str, times: int) -> None:
 
 def eventfds(runtimed: Runtimed) -> int:
     assert runtimed.process is not None
-    links = Path(f"/proc/{runtimed.process.pid}/fd").iterdir()
-    return sum(os.readlink(link) in ("anon_inode:[eventfd]", "anon_inode:inotify") for link in links)
+    found = 0
+    for link in Path(f"/proc/{runtimed.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it is closed again
+            found += os.readlink(link) in ("anon_inode:[eventfd]", "anon_inode:inotify")
+    return found
 
 
 async def kills(runtimed: Runtimed, container_id: str) -> list[str]:
@@ -141,6 +145,7 @@ async def test_what_was_killed_while_no_runtimed_ran_is_told_once(runtimed: Runt
 
 
 async def test_a_container_at_rest_costs_one_descriptor_until_it_ends(runtimed: Runtimed) -> None:
+    await asyncio.to_thread(settled, lambda: eventfds(runtimed))  # those of the tests before are closed
     before = eventfds(runtimed)
     ids = [await runtimed.begin("sleep", "1000") for _ in range(3)]
     assert eventfds(runtimed) <= before + 3

@@ -217,15 +217,15 @@ async def test_killed_in_the_middle_of_create_and_start_nothing_is_half_done(
     for container in listed:
         assert container.state.status in (STATE.CREATED, STATE.RUNNING)
         if container.state.status == STATE.CREATED:
-            assert processes_of(container.id) == []
+            await until(lambda: processes_of(container.id) == [])  # noqa: B023  # before the next one
             await runtimed.start_container(container.id)
         assert (await runtimed.exec(container.id, "true"))[0] == 0
         await runtimed.remove(container.id)
     async with asyncio.timeout(60):
         while snapshotter.active:  # noqa: ASYNC110  # the fake tells nobody
             await asyncio.sleep(0.05)
-    assert mounts_below(runtimed.roots) == []
-    assert list((runtimed.run_root / "runtimed/bundles").iterdir()) == []
+    await until(lambda: mounts_below(runtimed.roots) == [])
+    await until(lambda: list((runtimed.run_root / "runtimed/bundles").iterdir()) == [])
 
 
 @pytest.mark.parametrize("delay_s", [0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15])

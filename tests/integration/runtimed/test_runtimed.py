@@ -23,6 +23,7 @@ from sampan.errors import (
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 from tests.integration.runtimed.runtimed_process import Output, Runtimed, mounts_below, processes_of, running
+from tests.support.tools import eventually
 
 pytestmark = [
     pytest.mark.root,
@@ -178,7 +179,7 @@ async def test_a_missing_command_is_127_and_leaves_nothing(runtimed: Runtimed) -
     )
     state = (await runtimed.get(container_id)).state
     assert (state.status, state.exit_code, state.error) == (STATE.CREATED, 127, str(caught.value))
-    assert processes_of(container_id) == []
+    await asyncio.to_thread(eventually, lambda: processes_of(container_id) == [], "its monitor has ended")
     assert not any(container_id in mount for mount in mounts_below(runtimed.roots))
     await runtimed.remove(container_id, force=False)
 
@@ -213,9 +214,9 @@ async def test_stop_sends_the_containers_signal_and_kills_when_the_time_is_over(
     stubborn = await runtimed.begin("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
     for container_id in (obedient, stubborn):
         await runtimed.until_logged(container_id, b"ready\n")
-    for container_id, code in ((obedient, 5), (stubborn, 137)):
+    for container_id, code, timeout_s in ((obedient, 5, 60), (stubborn, 137, 1)):
         with rpc_errors():
-            await runtimed.containers.Stop(pb.StopContainerRequest(container=container_id, timeout_s=1))
+            await runtimed.containers.Stop(pb.StopContainerRequest(container=container_id, timeout_s=timeout_s))
         state = (await runtimed.get(container_id)).state
         assert (state.status, state.exit_code, state.pid) == (STATE.EXITED, code, 0)
         with pytest.raises(NotModifiedError), rpc_errors():
@@ -340,8 +341,7 @@ async def test_on_failure_restarts_as_often_as_it_may(runtimed: Runtimed) -> Non
     policy = spec_pb2.RestartPolicy(name="on-failure", maximum_retries=2)
     container_id = await runtimed.begin("sh", "-c", "echo run; exit 1", restart_policy=policy)
     assert await runtimed.wait(container_id) == 1  # each exit ends a wait, as Docker has it
-    container = await runtimed.until(container_id, lambda c: c.state.status == STATE.EXITED)
-    assert (container.restart_count, container.state.status) == (2, STATE.EXITED)
+    await runtimed.until(container_id, lambda c: (c.restart_count, c.state.status) == (2, STATE.EXITED))
     assert len(await runtimed.logs(container_id)) == 3
     await runtimed.remove(container_id)
 

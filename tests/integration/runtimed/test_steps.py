@@ -40,6 +40,7 @@ from sampan.resource.protocols import Steps
 from sampan.resource.streams import Frame
 from tests.contract.steps import StepsContract, outcome
 from tests.integration.runtimed.steps_setup import Builder, building, descriptors
+from tests.support.tools import eventually, files_with
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")]
 
@@ -161,8 +162,7 @@ async def test_a_secret_is_in_memory_alone_and_as_asked_for(builder: Builder) ->
     assert out[0] == "hunter2"
     assert out[1].split()[:4] == ["-r--r-----", "1", "5", "6"]
     assert builder.written(root) == ["copy"]
-    below = [path for path in builder.runtimed.roots.rglob("*") if path.is_file() and path.stat().st_size < 1 << 16]
-    holding = [path for path in below if b"hunter2" in path.read_bytes()]
+    holding = files_with(b"hunter2", builder.runtimed.roots, most_bytes=1 << 16)
     assert [path.name for path in holding] == ["copy"]  # the step's own, which it made itself
 
 
@@ -345,8 +345,8 @@ async def test_a_runtimed_that_was_killed_leaves_nothing_once_it_is_back(
         await builder.runtimed.restart()
         with pytest.raises(UnavailableError):
             await anext(output)
-    assert builder.nothing(), builder.leftovers()
-    assert processes_with(spec.id) == []
+    await builder.until_nothing()
+    await asyncio.to_thread(eventually, lambda: processes_with(spec.id) == [], "its processes have ended")
 
 
 async def test_a_runtimed_that_stops_ends_its_steps(builder: Builder) -> None:
@@ -357,8 +357,8 @@ async def test_a_runtimed_that_stops_ends_its_steps(builder: Builder) -> None:
         await builder.runtimed.restart(15)
         with pytest.raises(UnavailableError):
             await anext(output)
-    assert processes_with(spec.id) == []
-    assert builder.nothing(), builder.leftovers()
+    await asyncio.to_thread(eventually, lambda: processes_with(spec.id) == [], "its processes have ended")
+    await builder.until_nothing()
 
 
 async def test_two_hundred_steps_leave_nothing(builder: Builder) -> None:

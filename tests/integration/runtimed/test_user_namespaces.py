@@ -1,5 +1,6 @@
 """Containers with user namespaces, on the real kernel and with both OCI runtimes."""
 
+import asyncio
 import io
 import os
 import subprocess
@@ -21,7 +22,7 @@ from sampan.sys.idmaps import create_network, hold, make_users
 from sampan.sys.mounts import MNT_DETACH, umount2
 from tests.integration.runtimed.pods_setup import Pods, write_users
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
-from tests.support.tools import need
+from tests.support.tools import eventually, need
 
 pytestmark = [
     pytest.mark.root,
@@ -150,6 +151,8 @@ async def test_it_starts_again_with_what_it_wrote_and_after_a_restart_of_the_ser
     pods: Pods, place: tuple[Runtimed, Path]
 ) -> None:
     made = await pods.begin("sh", "-c", "cat /kept; echo more >> /kept; sleep 1000", namespaces=MAPPED)
+    kept = place[1] / "snapshots" / made.id / "upper" / "kept"
+    await asyncio.to_thread(eventually, lambda: kept.exists() and kept.read_text() == "more\n", "it has written once")
     await place[0].restart()
     pods.__init__(place[0], pods.runtime, pods.log.parent)  # type: ignore[misc]  # the channel is another one
     pods.made.append(made.id)

@@ -53,7 +53,7 @@ class Containerd:
     def ctr_bytes(self, *arguments: str) -> bytes:
         """Run ctr, whose output may be an archive."""
         command = ["ctr", "--address", str(self.socket), "--namespace", "test", *arguments]
-        result = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        result = subprocess.run(command, capture_output=True, timeout=120, check=False)
         assert result.returncode == 0, (arguments, result.stderr.decode(), (self.base / "log").read_text()[-2000:])
         return result.stdout
 

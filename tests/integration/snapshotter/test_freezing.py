@@ -148,7 +148,7 @@ async def test_a_call_that_is_cancelled_leaves_a_snapshot_or_a_layer(tmp_path: P
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        assert workers() == []
+        await asyncio.to_thread(eventually, lambda: workers() == [], "no worker is left")
         assert "new/file" in await shows(parts, base, await parts.differ.freeze("step", EXCLUDED))
         assert await findings(parts) == []
 
