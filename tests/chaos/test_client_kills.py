@@ -1,5 +1,6 @@
 """What a client's call has suspended or kept ends with whoever asked for it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.conftest import Steady
-from tests.support.docker_client import DockerClient
+from tests.support.docker_client import DockerClient, UnixConnection
 from tests.support.engine import SAMPAN, Engine, run_engine
 from tests.support.tools import eventually
 
@@ -31,8 +32,15 @@ def engine() -> Iterator[Engine]:
         yield running
 
 
-def _state(docker: DockerClient, name: str) -> str:
-    return docker("inspect", "--format", "{{.State.Status}}", name).line
+def _state(engine: Engine, name: str) -> str:
+    """Ask by a request of our own: a client's start may take as long as what is looked for."""
+    connection = UnixConnection(engine.layout.docker_socket)
+    try:
+        connection.request("GET", f"/containers/{name}/json")
+        state: str = json.loads(connection.getresponse().read())["State"]["Status"]
+        return state
+    finally:
+        connection.close()
 
 
 def _kept(engine: Engine) -> set[str]:
@@ -50,13 +58,13 @@ def test_a_container_goes_on_whoever_is_killed_in_its_commit(
         client = subprocess.Popen([SAMPAN, "commit", large], env=engine.env(), stdout=subprocess.DEVNULL)
     else:
         client = docker.start("commit", large)
-    eventually(lambda: _state(docker, large) == "paused", "it is held")
+    eventually(lambda: _state(engine, large) == "paused", "it is held")
     if victim in ("docker", "sampan"):
         os.kill(client.pid, signal.SIGKILL)
     else:
         engine.kill(victim)
     client.wait(60)
-    eventually(lambda: _state(docker, large) == "running", "it goes on")
+    eventually(lambda: _state(engine, large) == "running", "it goes on")
     assert docker("exec", large, "echo", "inside").line == "inside"
     docker("rm", "--force", large)
 
