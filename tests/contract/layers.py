@@ -279,7 +279,7 @@ class LayersContract:
                 await parts.layers.unstack([[stack]])
             await _until_empty(parts.disk.root / "tmp")
             try:
-                await _until_empty(parts.disk.layers, 2 if self.answers_may_be_lost else 10)
+                await _until_empty(parts.disk.layers, 2 if self.answers_may_be_lost else 60)
             except TimeoutError:
                 if not self.answers_may_be_lost:
                     raise
@@ -293,7 +293,7 @@ class LayersContract:
         assert all(driver.reason for driver in report.drivers)
 
 
-async def _until_empty(directory: Path, deadline_s: float = 10) -> None:
+async def _until_empty(directory: Path, deadline_s: float = 60) -> None:
     async with asyncio.timeout(deadline_s):
         while any(directory.iterdir()):  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.01)

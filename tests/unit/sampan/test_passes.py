@@ -66,7 +66,7 @@ async def test_the_first_pass_comes_by_itself_and_further_ones_after_the_interva
     things, registry = Things(), CollectorRegistry()
     async with Passes(things, registry, 0.001, first_s=0):
         for _ in range(3):
-            await asyncio.wait_for(things.passed.wait(), 10)
+            await asyncio.wait_for(things.passed.wait(), 60)
             things.passed.clear()
     assert counted(registry, "start", "done") == 1
     assert counted(registry, "timer", "done") >= 1
@@ -77,11 +77,11 @@ async def test_a_pass_that_fails_by_itself_does_not_end_those_to_come(failure: E
     things, registry = Things(), CollectorRegistry()
     things.fail = failure
     async with Passes(things, registry, 0.001, first_s=0):
-        await asyncio.wait_for(things.passed.wait(), 10)
+        await asyncio.wait_for(things.passed.wait(), 60)
         things.fail = None
         while not registry.get_sample_value("sampan_gc_last_run_timestamp_seconds"):
             things.passed.clear()
-            await asyncio.wait_for(things.passed.wait(), 10)
+            await asyncio.wait_for(things.passed.wait(), 60)
             await asyncio.sleep(0)
     assert counted(registry, "start", "failed") == 1
     assert things.there == 0

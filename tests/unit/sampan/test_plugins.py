@@ -54,7 +54,7 @@ async def _posted(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]
             await web.UnixSite(runner, f"{directory}/s").start()
             channel = await PluginChannel.open(Address("one", socket=f"{directory}/s"))
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     return await channel.post("Kind.Method", {"Name": "x"}, 1000)
             finally:
                 await channel.close()

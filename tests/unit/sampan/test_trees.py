@@ -243,11 +243,11 @@ async def test_a_cancelled_caller_stops_the_thread_that_walks_for_it() -> None:
         ended.set()
 
     task = asyncio.create_task(trees.walking(walk))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(ended.wait, 10)
+    assert await asyncio.to_thread(ended.wait, 60)
 
 
 def test_a_long_path_is_shown_by_its_ends() -> None:

@@ -156,7 +156,7 @@ async def test_call_that_its_client_leaves_is_cancelled_behind(channel: Any, beh
     call = channel.unary_stream("/t.T/Hang")(b"")
     assert await call.read() == b"begun"
     call.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await behind.cancelled.wait()
 
 
@@ -164,7 +164,7 @@ async def test_calls_of_a_client_that_is_gone_are_cancelled_behind(channel: Any,
     call = channel.unary_stream("/t.T/Hang")(b"")
     assert await call.read() == b"begun"
     await channel.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await behind.cancelled.wait()
 
 
@@ -267,7 +267,7 @@ async def test_our_own_client_attaches_sessions(channel: Any, sessions: Attached
 async def test_session_ends_with_its_owner(channel: Any, sessions: AttachedSessions, tmp_path: Path) -> None:
     client = BuildsClient(channel, tmp_path / "front.sock")
     pieces = client.session([("x-docker-expose-session-uuid", "s1")], no_bytes())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert [piece async for piece in pieces]  # the builder greets, and then is told of the end
     assert not sessions.attached()
 
@@ -286,7 +286,7 @@ async def no_bytes() -> AsyncIterator[bytes]:
 async def test_who_does_not_speak_http2_is_hung_up_on(channel: Any, tmp_path: Path) -> None:
     reader, writer = await asyncio.open_unix_connection(tmp_path / "front.sock")
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reader.read()
     writer.close()
 

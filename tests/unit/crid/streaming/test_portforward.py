@@ -30,7 +30,7 @@ async def line() -> AsyncIterator[Line]:
     line = Line()
     yield line
     line.client.pipe.leave()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await line.serving
     await line.ports.close()
 
@@ -80,7 +80,7 @@ async def test_connection_that_the_client_takes_back_is_closed_in_the_pod(line: 
     while not line.client.received[data]:
         await line.client.read()
     line.client.pipe.write(bytes.fromhex("8003000300000008") + data.to_bytes(4, "big") + b"\0\0\0\5")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await line.ports.closed.wait()
 
 
@@ -139,7 +139,7 @@ async def test_spdy_passes_through_a_tunnel_of_websocket() -> None:
             await client.read()
     assert client.received[data] == b"TUNNELLED"
     middle.leave()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await serving
     await ports.close()
 
@@ -153,6 +153,6 @@ async def test_websocket_has_two_channels_for_each_port_that_it_begins_with() ->
     assert received[0] == b"\x51\x00bye"  # the port first, lowest byte first
     assert (received[1], received[2]) == (b"\x51\x00", b"\x07\x00")
     assert received[3].endswith(b"nothing accepts connections at port 7")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await serving
     await ports.close()

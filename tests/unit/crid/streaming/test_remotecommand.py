@@ -38,7 +38,7 @@ async def serving(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Ta
     task = asyncio.create_task(work)
     try:
         yield task
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await task
     finally:
         task.cancel()
@@ -156,7 +156,7 @@ async def test_pings_are_answered_while_a_process_runs() -> None:
     client, work = spdy("v4.channel.k8s.io", OUTPUT, FakeProcesses(), "hang")
     async with serving(work):
         client.pipe.write(bytes.fromhex("80030006 00000004 00000009 80030006 00000004 00000002".replace(" ", "")))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not client.pings:
                 await client.read()
         assert client.pings == [9]  # the even one would be an answer, to nothing

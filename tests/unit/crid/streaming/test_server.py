@@ -41,7 +41,7 @@ class Server:
         return reader, writer
 
     async def close(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for task in self.tasks:
                 task.cancel()  # asyncio's server, which is not there, would own them
             await self.streaming.close()
@@ -56,7 +56,7 @@ class Server:
         path = request if isinstance(request, str) else self.streaming.url(request)
         reader, writer = await self.dial()
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             head = await reader.readuntil(b"\r\n\r\n")
         pipe = MemoryPipe()
         pipe.incoming, pipe.write, pipe.drain = reader, writer.write, writer.drain  # type: ignore[method-assign]
@@ -142,7 +142,7 @@ async def test_client_that_does_not_speak_spdy_after_all_is_told_and_left(server
     _, client = await server.ask(EXEC, UPGRADE)
     client.pipe.write(b"\x80\x02" + bytes(14))
     await client.until_gone_away()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await server.tasks[0]
 
 
@@ -151,7 +151,7 @@ async def test_silent_session_ends() -> None:
     _, client = await server.ask(ExecRequest("c", ("hang",), OUTPUT), UPGRADE)
     for name in ("error", "stdout", "stderr"):
         client.open(streamtype=name)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await server.tasks[0]
     assert server.processes.left.is_set()
     await server.close()

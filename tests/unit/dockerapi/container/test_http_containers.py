@@ -173,10 +173,10 @@ async def test_wait_sends_its_headers_before_the_container_ends(api: Api) -> Non
     container = await created(api, "exit", "5")
     async with api.raw() as (reader, writer):
         writer.write(head_of("POST", f"/v1.50/containers/{container}/wait?condition=next-exit", upgrade=False))
-        status, _ = await asyncio.wait_for(read_head(reader), 5)
+        status, _ = await asyncio.wait_for(read_head(reader), 60)
         assert status == 200
         await api.post(f"/containers/{container}/start")
-        text = (await asyncio.wait_for(reader.readuntil(b"}"), 5)).partition(b"{")[2]
+        text = (await asyncio.wait_for(reader.readuntil(b"}"), 60)).partition(b"{")[2]
         assert b'"StatusCode":5' in text
 
 
@@ -194,7 +194,7 @@ async def test_a_client_that_leaves_ends_its_wait(api: Api) -> None:
     async with api.raw() as (reader, writer):
         writer.write(head_of("POST", f"/containers/{container}/wait", upgrade=False))
         await read_head(reader)
-    await asyncio.wait_for(api.fake.runtime.containers.wait_cancelled.wait(), 5)
+    await asyncio.wait_for(api.fake.runtime.containers.wait_cancelled.wait(), 60)
 
 
 async def test_logs_are_framed_or_raw(api: Api) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dockerapi.http import hijack
 from tests.unit.dockerapi.support import Api, head_of, read_head, unframe
 
 
@@ -128,7 +129,7 @@ async def test_a_client_that_leaves_ends_the_attach_behind_it(api: Api) -> None:
         writer.write(head_of("POST", attach_path(container, stdin=False)))
         await read_head(reader)
         await start(api, container)
-    await asyncio.wait_for(api.fake.runtime.containers.attach_cancelled.wait(), 5)
+    await asyncio.wait_for(api.fake.runtime.containers.attach_cancelled.wait(), 60)
 
 
 async def test_a_client_that_leaves_after_half_closing_ends_the_attach_behind_it(api: Api) -> None:
@@ -140,7 +141,7 @@ async def test_a_client_that_leaves_after_half_closing_ends_the_attach_behind_it
         writer.write_eof()
         await asyncio.sleep(0.05)
         assert not api.fake.runtime.containers.attach_cancelled.is_set()
-    await asyncio.wait_for(api.fake.runtime.containers.attach_cancelled.wait(), 5)
+    await asyncio.wait_for(api.fake.runtime.containers.attach_cancelled.wait(), 60)
 
 
 async def test_input_of_a_client_that_sends_and_leaves_is_delivered(api: Api) -> None:
@@ -153,7 +154,7 @@ async def test_input_of_a_client_that_sends_and_leaves_is_delivered(api: Api) ->
         await writer.drain()
     process = api.fake.runtime.containers.held[container].process
     assert process is not None
-    await asyncio.wait_for(process.ended.wait(), 5)
+    await asyncio.wait_for(process.ended.wait(), 60)
     assert process.received == b"last words"
 
 
@@ -180,7 +181,7 @@ async def test_websocket_attach_is_not_framed(api: Api) -> None:
     url = f"http://docker/v1.50/containers/{container}/attach/ws?stream=1&stdin=1&stdout=1"
     async with api.session.ws_connect(url) as websocket:
         await websocket.send_bytes(b"over a socket")
-        message = await asyncio.wait_for(websocket.receive(), 5)
+        message = await asyncio.wait_for(websocket.receive(), 60)
         assert message.data == b"over a socket"
 
 
@@ -233,7 +234,10 @@ async def test_output_never_arrives_together_with_the_head(api: Api) -> None:
         assert unframe(await loop.sock_recv(client, 1 << 16)) == [(1, b"x\n")]
 
 
-async def test_a_client_that_leaves_before_it_reads_the_head_holds_nothing_up(api: Api) -> None:
+async def test_a_client_that_leaves_before_it_reads_the_head_holds_nothing_up(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hijack, "_HEAD_READ_S", 600.0)
     container = api.fake.runtime.create("sleep")
     await start(api, container)
     exec_id = await create_exec(api, container, "echo", "x")
@@ -242,8 +246,8 @@ async def test_a_client_that_leaves_before_it_reads_the_head_holds_nothing_up(ap
         await writer.drain()
         await api.fake.runtime.execs.somebody_started.wait()
         await api.fake.runtime.execs.processes[exec_id].ended.wait()
-    async with asyncio.timeout(3):  # less than the head is waited for
-        await api.server.close(10)
+    async with asyncio.timeout(60):  # less than the head is waited for
+        await api.server.close(600.0)
 
 
 async def test_an_exec_that_cannot_start_says_so_as_output_and_has_127_on_record(api: Api) -> None:
@@ -309,14 +313,14 @@ async def test_stopping_the_service_ends_attached_streams(api: Api) -> None:
     async with api.raw() as (reader, writer):
         writer.write(head_of("POST", attach_path(container)))
         await read_head(reader)
-        await asyncio.wait_for(api.server.close(5.0), 2)
-        assert await asyncio.wait_for(reader.read(), 2) == b""
+        await asyncio.wait_for(api.server.close(600.0), 60)
+        assert await asyncio.wait_for(reader.read(), 60) == b""
 
 
 async def test_a_plain_request_of_a_half_closed_client_is_answered(api: Api) -> None:
     def ask(path: Path) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
+            client.settimeout(60)
             client.connect(str(path))
             client.sendall(b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")
             client.shutdown(socket.SHUT_WR)

@@ -47,7 +47,7 @@ async def test_events_flow_as_they_happen(api: Api) -> None:
     ) as answer:
         assert answer.status == 200
         await api.fake.runtime.events.publish([Event("container", "die", "c", {"exitCode": "3", "image": "x"})])
-        line = json.loads(await asyncio.wait_for(answer.content.readline(), 5))
+        line = json.loads(await asyncio.wait_for(answer.content.readline(), 60))
     assert (line["Type"], line["Action"], line["status"], line["id"], line["from"]) == (
         "container",
         "die",

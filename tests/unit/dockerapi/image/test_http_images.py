@@ -102,11 +102,11 @@ async def test_an_import_that_is_refused_while_its_body_still_comes_is_answered(
     async with api.raw() as (reader, writer):
         writer.write(b"POST /images/create?fromSrc=- HTTP/1.1\r\nHost: docker\r\nContent-Length: 5000000\r\n\r\n")
         writer.write(b"x" * 2_000_000)
-        status, headers = await asyncio.wait_for(read_head(reader), 5)
+        status, headers = await asyncio.wait_for(read_head(reader), 60)
         assert (status, int(headers["content-length"])) == (400, len(b'{"message":"not a tar archive"}\n'))
         await reader.readexactly(int(headers["content-length"]))
         writer.write(b"x" * 3_000_000 + head_of("GET", "/_ping", upgrade=False))
-        assert (await asyncio.wait_for(read_head(reader), 5))[0] == 200
+        assert (await asyncio.wait_for(read_head(reader), 60))[0] == 200
 
 
 async def test_the_list_has_docker_s_shape(api: Api) -> None:
@@ -294,7 +294,7 @@ async def test_a_client_that_leaves_cancels_its_pull(api: Api) -> None:
     async with api.raw() as (reader, writer):
         writer.write(head_of("POST", "/images/create?fromImage=a", upgrade=False))
         await read_head(reader)
-    await asyncio.wait_for(api.fake.images.fetch_cancelled.wait(), 5)
+    await asyncio.wait_for(api.fake.images.fetch_cancelled.wait(), 60)
 
 
 async def test_docker_compose_1_is_told_of_an_image_what_it_reads(api: Api) -> None:

@@ -144,13 +144,14 @@ async def test_handshakes_are_bounded_and_a_client_that_means_it_gets_in(
 
 
 async def test_a_handshake_has_a_deadline(tls: TcpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    otherwise_s = tls_module.HANDSHAKE_S
     monkeypatch.setattr(tls_module, "HANDSHAKE_S", 0.1)
     begin = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", tls.port)
     writer.write(b"\x16\x03\x01")
     assert await reader.read() == b""
     writer.close()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < otherwise_s
 
 
 async def test_alpn_offers_h2_to_who_takes_nothing_else(tls: TcpApi) -> None:
@@ -168,7 +169,7 @@ async def test_over_plain_tcp_a_client_that_has_left_ends_what_follows(plain: tu
     writer.write(head_of("GET", "/events", upgrade=False))
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.gather(reader.read(), return_exceptions=True)  # until it ends, one way or another
     writer.close()
 
@@ -186,6 +187,6 @@ async def test_a_client_that_says_nothing_is_left_when_the_service_ends(tls: Tcp
     client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
     await asyncio.sleep(0.05)
     tls.listener.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await client.read() == b""
     client.writer.close()

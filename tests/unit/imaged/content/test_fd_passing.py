@@ -105,13 +105,13 @@ async def send(asker: socket.socket, files: Path, ref: str, kind: str = "write")
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
 
 async def answer_of(asker: socket.socket) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await asyncio.get_running_loop().sock_recv(asker, 1024)
 
 
@@ -194,7 +194,7 @@ async def test_write_is_given_up_when_the_service_ends(parts: Parts, tmp_path: P
         writing = await send(asker, tmp_path / "ending.sock", "ending")
         os.write(writing, b"half")
         await until(lambda: bool(parts.ingests.files()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await fd_server.close()
         assert await answer_of(asker) == b""
         os.close(writing)

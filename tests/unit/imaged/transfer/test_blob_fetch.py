@@ -127,8 +127,9 @@ async def test_image_that_is_refused_for_one_layer_leaves_nothing_of_the_others(
     registry.faults.append(Fault(f"/blobs/{wrong}", replace=lambda data: bytes(len(data)), stall_after=1))
     running = asyncio.create_task(parts.fetch(f"{registry.address}/x:1"))
     await registry.asked(wrong)
-    await asyncio.sleep(0.2)
-    assert len(parts.leftovers()) == 4
+    async with asyncio.timeout(60):
+        while len(parts.leftovers()) != 4:  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
     registry.resume.set()
     with pytest.raises(DataLossError, match=wrong):
         await running
@@ -183,7 +184,7 @@ async def test_what_is_here_is_written_and_told_when_a_line_stalls(parts: Parts,
                 told.set()
 
     running = asyncio.create_task(pull())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await told.wait()
     assert len(ranges(registry)) == 1  # nobody has given the line up
     journal = (parts.root / "partials" / f"{registry.largest.removeprefix('sha256:')}.ranges").read_text()
@@ -199,7 +200,7 @@ async def test_trickle_is_broken_off(tmp_path: Path, registry: FakeRegistry, ima
     async with imaged_parts(tmp_path / "imaged", stall_timeout_s=0.2) as parts:
         with pytest.raises(RemoteError, match=r"too slow: \d+ bytes came in"):
             await parts.fetch(image)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60  # at that pace it would take hours
 
 
 @pytest.mark.parametrize("part", ["/manifests/", "/v2/"])
@@ -222,7 +223,10 @@ async def test_what_a_killed_process_brought_is_not_fetched_again(tmp_path: Path
     async with imaged_parts(tmp_path / "imaged") as parts:
         running = asyncio.create_task(parts.fetch(f"{registry.address}/x:1"))
         await registry.asked(digest, 2)
-        await asyncio.sleep(0.05)
+        journal = parts.root / "partials" / f"{digest.removeprefix('sha256:')}.ranges"
+        async with asyncio.timeout(60):  # until what was sent has come
+            while not (journal.exists() and journal.read_text().endswith(f" {PART // 2}\n")):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.wait([running])
     registry.faults.clear()

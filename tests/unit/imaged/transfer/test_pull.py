@@ -19,6 +19,7 @@ from sampan.errors import (
     ResourceExhaustedError,
     UnimplementedError,
 )
+from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ANONYMOUS
@@ -292,7 +293,9 @@ async def test_two_fetches_share_a_download_and_one_may_leave(parts: Parts, regi
     second = asyncio.create_task(parts.fetch(f"{registry.address}/x:1"))
     await registry.asked("/manifests/", 2)
     await registry.asked(digest)
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while len(parts.downloads._shared[Digest(digest)].reports) < 2:  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
     first.cancel()
     await asyncio.wait([first])
     registry.resume.set()

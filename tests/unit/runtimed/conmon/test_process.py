@@ -16,7 +16,7 @@ ENV = {"PATH": os.environ["PATH"]}
 
 
 async def test_a_programs_code_and_output_of_any_size_come_back() -> None:
-    done = await run(("sh", "-c", "head -c 300000 /dev/zero; echo err >&2; exit 3"), ENV, 10)
+    done = await run(("sh", "-c", "head -c 300000 /dev/zero; echo err >&2; exit 3"), ENV, 60)
     assert (done.code, len(done.stdout), done.stderr) == (3, 300_000, b"err\n")
 
 
@@ -153,7 +153,7 @@ async def test_one_without_arguments_for_the_moment_of_its_exec_is_found(
                 await kill_at_work_on(tmp_path)
             assert looks >= 2
             if appear:
-                assert process.wait(10) == -signal.SIGKILL
+                assert process.wait(60) == -signal.SIGKILL
             else:  # nobody waits for ever for one that has taken them from itself
                 assert process.poll() is None
         finally:
@@ -205,7 +205,7 @@ async def test_a_process_is_killed_with_what_it_left_behind_and_nobody_else(tmp_
         await kill_with_offspring(process.pid, process.pid, "/of-another-container")
         assert process.poll() is None
         await kill_with_offspring(process.pid, process.pid, cgroup)
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
         assert process.stdout.read() == b""  # those that had it open are gone
         assert other.poll() is None
     finally:

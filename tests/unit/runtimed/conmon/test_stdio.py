@@ -62,7 +62,9 @@ async def test_a_backlog_is_joined_by_stream_and_keeps_its_order(
     conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     await conmon.write(*[OUT + b"a"] * 10, *[ERR + b"b"] * 2, OUT + b"c")
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while len(connection._packets) < 13:  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
     assert await connection.read() == [
         Frame(Stream.STDOUT, b"a" * 10),
         Frame(Stream.STDERR, b"bb"),
@@ -89,7 +91,7 @@ async def test_the_floodgate_lets_the_writer_finish_though_nobody_reads(
     writing = asyncio.create_task(conmon.write(*[OUT + b"x" * 8192] * 1000))
     await asyncio.sleep(0.05)
     connection.open_floodgate()
-    await asyncio.wait_for(writing, 5)
+    await asyncio.wait_for(writing, 60)
     conmon.socket.close()
     assert sum(len(frame.data) for frame in await everything(connection)) == 8192000
 

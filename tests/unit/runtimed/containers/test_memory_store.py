@@ -213,7 +213,7 @@ async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there
     assert (entry.status, memory.is_recorded(entry)) == (Status.EXITED, False)
     writing = asyncio.create_task(memory.write_behind())
     monkeypatch.setattr(store, "set_state", spacious)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await recorded.wait()
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)

@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -32,6 +33,19 @@ BEGIN_NS = 1_795_492_800_000_000_000
 async def collect(path: Path, query: LogQuery, ended: asyncio.Event) -> list[LogEntry]:
     with closing(FileWatches()) as watches:
         return await read(path, query, ended, watches)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody who reads a log has opened what is there."""
+    event, really = threading.Event(), LogFiles.open
+
+    def opens(self: LogFiles, tail: int | None) -> None:
+        really(self, tail)
+        event.set()
+
+    monkeypatch.setattr(LogFiles, "open", opens)
+    return event
 
 
 async def read(path: Path, query: LogQuery, ended: asyncio.Event, watches: FileWatches) -> list[LogEntry]:
@@ -69,7 +83,7 @@ async def test_following_sees_what_is_written_and_ends_after_the_last_line(tmp_p
         await asyncio.sleep(0.02)
         log.write(line(3))
     ended.set()
-    assert numbers(await asyncio.wait_for(following, 2)) == [1, 2, 3]
+    assert numbers(await asyncio.wait_for(following, 60)) == [1, 2, 3]
 
 
 async def test_more_followers_than_a_user_may_have_descriptors_of_watches(tmp_path: Path) -> None:
@@ -86,28 +100,28 @@ async def test_more_followers_than_a_user_may_have_descriptors_of_watches(tmp_pa
         assert [numbers(each) for each in await asyncio.gather(*following)] == [[1, 2]] * 300
 
 
-async def test_following_goes_on_in_the_file_that_takes_its_place(tmp_path: Path) -> None:
+async def test_following_goes_on_in_the_file_that_takes_its_place(tmp_path: Path, opened: threading.Event) -> None:
     path = tmp_path / "log"
     path.write_bytes(line(1))
     ended = asyncio.Event()
     following = asyncio.create_task(collect(path, LogQuery(follow=True), ended))
-    await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(opened.wait, 60)
     (tmp_path / "new").write_bytes(line(2))
     (tmp_path / "new").rename(path)
     await asyncio.sleep(0.02)
     ended.set()
-    assert numbers(await asyncio.wait_for(following, 2)) == [1, 2]
+    assert numbers(await asyncio.wait_for(following, 60)) == [1, 2]
 
 
-async def test_following_a_log_that_appears_later(tmp_path: Path) -> None:
+async def test_following_a_log_that_appears_later(tmp_path: Path, opened: threading.Event) -> None:
     path = tmp_path / "log"
     ended = asyncio.Event()
     following = asyncio.create_task(collect(path, LogQuery(follow=True, tail=0), ended))
-    await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(opened.wait, 60)
     path.write_bytes(line(1))
     await asyncio.sleep(0.02)
     ended.set()
-    assert numbers(await asyncio.wait_for(following, 2)) == [1]
+    assert numbers(await asyncio.wait_for(following, 60)) == [1]
 
 
 def test_file_that_is_renamed_between_two_looks_is_not_taken_for_gone(

@@ -33,14 +33,14 @@ def plan(driver: str, options: Mapping[str, str], buffer_bytes: int = 0) -> Ship
 def datagrams() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(5)
+        receiver.settimeout(60)
         yield receiver
 
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
+        server.settimeout(60)
         yield server
 
 
@@ -214,7 +214,7 @@ async def test_what_waits_is_sent_when_the_receiver_comes_back(tmp_path: Path) -
     options = {"syslog-address": f"tcp://127.0.0.1:{where[1]}"}
     shipper = Shipper("id", cursor, plan("syslog", options), lambda _, text: warnings.append(text), lambda: None)
     shipper.wake(ended=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not warnings:  # noqa: ASYNC110  # another thread says nothing
             await asyncio.sleep(0.01)
     received = bytearray()
@@ -224,7 +224,7 @@ async def test_what_waits_is_sent_when_the_receiver_comes_back(tmp_path: Path) -
             received.extend(piece)
         writer.close()
 
-    async with await asyncio.start_server(receive, *where, reuse_address=True), asyncio.timeout(10):
+    async with await asyncio.start_server(receive, *where, reuse_address=True), asyncio.timeout(60):
         while received.count(b"\n") < 3000 or cursor.position.ended < 1:  # noqa: ASYNC110  # another thread says nothing
             await asyncio.sleep(0.02)
     await asyncio.to_thread(shipper.close)
@@ -239,7 +239,7 @@ async def test_without_blocking_the_oldest_goes_while_a_receiver_is_away(tmp_pat
     away = plan("syslog", {"syslog-address": "unix:///nowhere/at/all"}, buffer_bytes=10_000)
     shipper = Shipper("id", cursor, away, lambda _, text: warnings.append(text), lambda: None)
     shipper.wake(ended=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not any("not sent" in text for text in warnings):  # noqa: ASYNC110  # another thread says nothing
             await asyncio.sleep(0.01)
     assert cursor.backlog_bytes <= 10_000
@@ -253,7 +253,7 @@ async def test_output_goes_after_as_many_tries_as_the_options_allow(tmp_path: Pa
     options = {"fluentd-address": "unix:///nowhere/at/all", "fluentd-max-retries": "2", "fluentd-retry-wait": "1ms"}
     shipper = Shipper("id", cursor, plan("fluentd", options), lambda _, text: warnings.append(text), lambda: None)
     shipper.wake(ended=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while cursor.position.ended < 1:  # noqa: ASYNC110  # another thread says nothing
             await asyncio.sleep(0.01)
     await asyncio.to_thread(shipper.close)

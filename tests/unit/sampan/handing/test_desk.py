@@ -34,7 +34,7 @@ async def closed(fd: int) -> None:
     ended = asyncio.Event()
     loop.add_reader(fd, ended.set)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ended.wait()
     finally:
         loop.remove_reader(fd)
@@ -57,7 +57,7 @@ async def test_a_descriptor_is_taken_by_its_name_whoever_comes_first(desk: Desk,
                 await asyncio.sleep(0)
             async with handed(path, name, theirs.fileno()):
                 theirs.close()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await taker
             assert ours.recv(10) == b"taken"
             await closed(ours.fileno())

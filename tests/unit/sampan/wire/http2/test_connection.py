@@ -45,7 +45,7 @@ class Server:
 
     async def next(self, kind: Kind) -> Frame:
         """Return the next frame of a kind; what comes before it is passed over."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 while self._found:
                     frame = self._found.pop(0)
@@ -319,7 +319,7 @@ async def test_who_breaks_the_rules_is_told_and_left(sent: bytes) -> None:
     ours, theirs = FakeByteStream.pair()
     connection = Connection(ours)
     await theirs.write(frames.settings_frame({}) + sent)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(ProtocolError):
             await connection.run()
     assert ours.closed
@@ -364,7 +364,7 @@ async def test_silence_is_asked_for_a_sign_of_life_and_ends_the_connection(monke
     monkeypatch.setattr(connection_module, "_ALIVE_S", 0.01)
     monkeypatch.setattr(connection_module, "_DEAD_S", 0.05)
     ours, theirs = FakeByteStream.pair()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await Connection(ours).run()
     assert ours.closed
     server = Server(theirs)

@@ -32,7 +32,7 @@ class Requests:
         self._queue.put_nowait((stream, dict(headers)))
 
     async def next(self) -> tuple[Stream, dict[str, str]]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await self._queue.get()
 
 
@@ -91,7 +91,7 @@ async def test_request_that_is_broken_off_is_told_even_if_it_was_whole(client: C
     broken = asyncio.Event()
     stream.when_broken = broken.set
     call.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await broken.wait()
 
 
@@ -121,7 +121,7 @@ async def test_who_breaks_the_rules_is_left(sent: bytes, requests: Requests) -> 
     ours, theirs = FakeByteStream.pair()
     for at in range(0, len(sent), 5):
         await ours.write(sent[at : at + 5])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(ProtocolError):
             await ServedConnection(theirs, requests.accept).run()
 
@@ -168,7 +168,7 @@ async def test_request_that_could_be_read_in_two_ways_reaches_nobody(headers: He
     stream, asked = await requests.next()
     assert (stream.number, asked) == (3, dict(_ASKED))
     parser = frames.FrameParser(1 << 20)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (broken := [each for each in parser.feed(await ours.read()) if each[0] == Kind.RST_STREAM]):
             pass
     assert broken == [(Kind.RST_STREAM, 0, 1, ErrorCode.PROTOCOL_ERROR.to_bytes(4))]
