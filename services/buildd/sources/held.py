@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 from buildd.cache.keeper import Keeper
 from buildd.cache.model import Record, RecordType, record_id
 from buildd.sources.documents import FoundImage
-from sampan.cancellation import to_the_end
 from sampan.errors import SampanError, UnavailableError
 from sampan.log import log
 from sampan.oci.platform import Platform
@@ -181,13 +180,15 @@ class _Named:
 class NamedImages:
     """Images that are here by name, kept for the builds that have found them whatever becomes of the name.
 
-    What a kill leaves goes at the next start with the leases that no record of the cache has.
+    No build waits until it has let go. What a kill leaves goes at the next start with the leases that no record of the
+    cache has.
     """
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._named: dict[Key, _Named] = {}
         self._over: set[str] = set()  # leases that nobody needs any more
+        self._releasing: set[asyncio.Task[None]] = set()
 
     def get(self, key: Key) -> FoundImage | None:
         """Return one that a build uses at the moment."""
@@ -214,7 +215,14 @@ class NamedImages:
             if not named.users:
                 del self._named[key]
                 self._over.add(named.lease)
-                await to_the_end(self._release())
+                task = asyncio.create_task(self._release(), name="let go of a build's image")
+                self._releasing.add(task)
+                task.add_done_callback(self._releasing.discard)
+
+    async def close(self) -> None:
+        """Wait until all that nobody uses is let go of."""
+        while self._releasing:
+            await asyncio.wait(self._releasing)
 
     async def _release(self) -> None:
         over = sorted(self._over)

@@ -147,9 +147,10 @@ async def open_sources(
         await keeper.release([id])
 
     clients, held, downloads = Clients(sessions), HeldImages(drop=drop), Downloads(root / "http")
+    named = NamedImages(keeper)
     await asyncio.to_thread(_recover, directories, downloads, scratch)
     sources = BuildSources(
-        ImageSource(stores.images, stores.content, stores.layers, clients, held, NamedImages(keeper)),
+        ImageSource(stores.images, stores.content, stores.layers, clients, held, named),
         LayoutSource(stores.images, stores.content, clients, held),
         LocalSource(directories, clients, meter),
         HttpSource(downloads, files, clients, scratch),
@@ -160,6 +161,7 @@ async def open_sources(
     try:
         yield sources, (directories, downloads, held)
     finally:
+        await named.close()
         await held.close()
         await downloads.close()
 

@@ -194,8 +194,8 @@ class World:
 
     def build_images(self) -> None:
         images, layers = cast("Images", self.imaged), cast("Layers", self.imaged)
-        content, named = cast("Content", self.imaged), NamedImages(self.keeper)
-        self.images = ImageSource(images, content, layers, self.clients, self.held, named)
+        content, self.named = cast("Content", self.imaged), NamedImages(self.keeper)
+        self.images = ImageSource(images, content, layers, self.clients, self.held, self.named)
 
     async def drop(self, id: str, image: FoundImage, lease: str) -> None:
         assert self.imaged.leases[lease] == "kept"
@@ -242,6 +242,7 @@ async def test_an_image_stays_for_a_build_that_has_resolved_it_whatever_becomes_
         assert (await world.images.pin(op, AMD64, build)).pin == digest
         assert await world.images.fetch(op, AMD64, build) == Tree(layers)
         assert list(world.keeper.leases.values()) == [layers]
+    await world.named.close()
     assert (world.keeper.leases, world.imaged.fetched) == ({}, [])
 
 
@@ -287,9 +288,11 @@ async def test_a_lease_that_cannot_be_let_go_of_goes_with_the_next(world: World)
     world.keeper = keeper = Stubborn()
     world.build_images()
     await world.config()
+    await world.named.close()
     assert len(keeper.leases) == 1
     keeper.refuses = False
     await world.config()
+    await world.named.close()
     assert keeper.leases == {}
 
 
