@@ -6,8 +6,10 @@ Reference: moby/buildkit, README, "Output"; keys of the answer are those of its 
 import base64
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,13 +25,14 @@ from buildd.protocol import FileWorker, Output, StepContext, Tree, Trees
 from buildd.provenance.materials import digest_set
 from buildd.session.clients import Clients
 from sampan.build.request import Export
-from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ImageDetails
 from sampan.resource.transfer import PushPhase, PushStep
 
 _LAYOUT_STORE: Final = "export"
+_REMEMBERED: Final = 64  # images that were made of results
 _SENT: Final = frozenset((PushPhase.PUSHING, PushPhase.PUSHED, PushPhase.EXISTED, PushPhase.MOUNTED))
 
 
@@ -57,7 +60,9 @@ class BuildExporters:
         self._clients = clients
         self._announce = announce
         self._now_ns = now_ns
+        self._trees = trees
         self._assembler = ImageAssembler(content, trees, files, layers, now_ns)
+        self._made: OrderedDict[Hashable, AssembledImage] = OrderedDict()  # by what they were made of, the latest last
 
     def check(self, export: Export) -> None:
         """See ``exporters.protocol.Exporters``."""
@@ -83,6 +88,9 @@ class BuildExporters:
         inline_cache: Mapping[str, bytes],
     ) -> Exported:
         names = attributes.names
+        same = _same_image(result, attributes, inline_cache)
+        if same is not None and (image := await self._again(same, names, context)) is not None:
+            return _exported(image, self._told(image, names))
         inline = attributes.inline_attestations
         if inline is None:  # what stays in Docker's own store stays a plain image, unless its client asks
             inline = export.type == "image" or attributes.push
@@ -107,6 +115,8 @@ class BuildExporters:
             made = await self._images.create(
                 targets[0] if targets else "", image.target, lease, deferred=image.deferred
             )
+            if same is not None:
+                self._remember(same, image)
             context.status(said, done=True)
         for number, name in enumerate(targets):
             if number:
@@ -120,6 +130,34 @@ class BuildExporters:
                 if name != dangling:
                     await self._push(name, context)
         return _exported(image, self._told(image, names))
+
+    async def _again(self, same: Hashable, names: Sequence[str], context: StepContext) -> AssembledImage | None:
+        """Name an image that was made of the same before; None: there is none, or not all of it is here any more."""
+        image = self._made.get(same)
+        if image is None or (image.deferred and await self._images.forms(sorted(image.deferred))):
+            return None  # with blobs that were made since it is another manifest
+        try:
+            for each in image.images:
+                await self._trees.ready(each.tree)
+            made = await self._images.create(names[0] if names else "", image.target, "", deferred=image.deferred)
+        except NotFoundError:
+            self._made.pop(same, None)
+            return None
+        self._remember(same, image)
+        context.status("exporting layers", done=True)
+        context.status(f"writing image {image.images[0].config.digest}", done=True)
+        for number, name in enumerate(names):
+            if number:
+                await self._name(name, names[0], image)
+            context.status(f"naming to {name}", done=True)
+        await self._announce(made.image, names)
+        return image
+
+    def _remember(self, same: Hashable, image: AssembledImage) -> None:
+        self._made[same] = image
+        self._made.move_to_end(same)
+        if len(self._made) > _REMEMBERED:
+            self._made.popitem(last=False)
 
     async def _name(self, name: str, first: str, image: AssembledImage) -> None:
         """Give the image that is called ``first`` another name."""
@@ -240,6 +278,20 @@ class BuildExporters:
 
     def _created(self) -> str:
         return datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _same_image(
+    result: BuildResult, attributes: ExportAttributes, inline_cache: Mapping[str, bytes]
+) -> Hashable | None:
+    """Return what an image that stays here under plain names depends on; None: on more than that, or on the time."""
+    said = any(result.attestations.values()) or any(inline_cache.values())
+    if said or not attributes.may_defer or attributes.rewrite_timestamp or not result.made_ns:
+        return None
+    trees = {key: (tree, tree.unchanged) for key, tree in result.outputs.items() if isinstance(tree, Tree)}
+    if len(trees) < len(result.outputs):
+        return None
+    metadata, made_ns = tuple(sorted(result.metadata.items())), tuple(sorted(result.made_ns.items()))
+    return tuple(trees.items()), metadata, result.taken, made_ns, replace(attributes, names=())
 
 
 def _targets(names: Sequence[str], image: AssembledImage, attributes: ExportAttributes) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from buildd.protocol import FileWorker, Tree, Trees
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import Export
-from sampan.errors import SampanError
+from sampan.errors import NotFoundError, SampanError
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -52,6 +52,7 @@ class ExportedImages:
     targets: list[Descriptor | None] = field(default_factory=list)  # what was pushed that has no name
     deferred: frozenset[Digest] = frozenset()  # of what was created last
     known: dict[Digest, images.Layer] = field(default_factory=dict)  # blobs of layers, by diff ID
+    lost: bool = False  # some of what no lease keeps is not here
 
     @asynccontextmanager
     async def kept(self, *leases: str) -> AsyncIterator[str]:
@@ -70,6 +71,8 @@ class ExportedImages:
         assert (platform, parent) == (None, "")
         if self.failure is not None:
             raise self.failure
+        if self.lost and not lease:
+            raise NotFoundError("a part of the image is not here")
         self.deferred = frozenset(deferred)
         self.created.append((reference, target, lease))
         return images.NamedImage(IMAGE)

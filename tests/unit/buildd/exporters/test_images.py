@@ -47,6 +47,64 @@ async def test_an_image_gets_its_names_when_all_of_it_is_there(room: Room) -> No
     ]
 
 
+def again(tree: Tree, **more: object) -> BuildResult:
+    """A result of which it is known when its layers were made, as of every one that steps came to."""
+    made_ns = {each.diff_id: 1_600_000_000 * 10**9 for each in tree.layers}
+    return replace(one(tree), made_ns=made_ns, **more)  # type: ignore[arg-type]
+
+
+async def test_an_image_that_was_made_of_the_same_is_only_named(room: Room) -> None:
+    tree = room.store.add("base", "run")
+    told = await room.export(again(tree), "moby", name="one")
+    said, room.step.said[:] = list(room.step.said), []
+    room.store.blobs.clear()  # nothing is looked at, and nothing is written
+    assert await room.export(again(tree), "moby", name="one,two") == {
+        **told,
+        "image.name": "docker.io/library/one:latest,docker.io/library/two:latest",
+    }
+    first, second = room.images.created
+    assert (first[:2], first[2], second[2]) == (second[:2], "lease", "")
+    assert room.images.tags == [("docker.io/library/one:latest", "docker.io/library/two:latest")]
+    assert room.store.blobs == {}
+    assert room.step.said == [*said, "naming to docker.io/library/two:latest"]
+    assert room.made_ready[-1] == tree
+    assert room.announced[-1] == (IMAGE.id, ("docker.io/library/one:latest", "docker.io/library/two:latest"))
+
+
+async def test_an_image_that_is_not_whole_any_more_is_made_anew(room: Room) -> None:
+    tree = room.store.add("base", "run")
+    told = await room.export(again(tree), "moby", name="one")
+    room.store.blobs.pop(told["containerimage.digest"])
+    room.images.lost = True
+    assert await room.export(again(tree), "moby", name="one") == told
+    assert [lease for _, _, lease in room.images.created] == ["lease", "lease"]
+    assert told["containerimage.digest"] in room.store.blobs
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"push": "true"}, {"name-canonical": "true"}, {"compression": "zstd"}, {"source-date-epoch": "1"}]
+)
+async def test_what_is_asked_for_otherwise_is_another_image(room: Room, attributes: dict[str, str]) -> None:
+    tree = room.store.add("base", "run")
+    await room.export(again(tree), "image", name="one")
+    await room.export(again(tree), "image", name="one", **attributes)
+    assert "" not in [lease for _, _, lease in room.images.created]
+
+
+async def test_another_result_is_another_image(room: Room) -> None:
+    tree = room.store.add("base", "run")
+    await room.export(again(tree), "moby", name="one")
+    for other in (
+        one(tree),  # nobody knows how old it is
+        again(tree, metadata={"containerimage.config": b'{"architecture": "amd64", "os": "linux"}'}),
+        again(replace(tree, unchanged=(2,))),
+        again(Tree(tree.layers[:1])),
+        again(tree, taken=frozenset(each.diff_id for each in tree.layers)),
+    ):
+        await room.export(other, "moby", name="one")
+    assert {lease for _, _, lease in room.images.created} == {"lease"}
+
+
 async def test_several_platforms_make_an_index(room: Room) -> None:
     trees = {"linux/amd64": room.store.add("a"), "linux/arm64": room.store.add("b", "c")}
     told = await room.export(several(trees), "image", name="x", **{"annotation-index.k": "v", "annotation.m": "n"})

@@ -120,6 +120,18 @@ async def test_a_blob_that_an_image_has_of_a_deferred_layer_is_taken(room: Room)
     assert (room.images.deferred, room.layers.packed) == (frozenset(), [])
 
 
+async def test_an_image_whose_deferred_layer_has_a_blob_by_now_is_made_anew(room: Room) -> None:
+    result = replace(one(deferring(room)), made_ns={Digest.of(b"a step's"): NOW})
+    own = deferring(room).layers[1].diff_id
+    for _ in range(2):
+        await room.export(result, "moby")
+    assert [lease for _, _, lease in room.images.created] == ["lease", ""]
+    room.images.known[own] = images.Layer(Descriptor(OCI_LAYER_GZIP, Digest.of(b"blob"), 4), own)
+    room.store.blobs[Digest.of(b"blob")] = b"blob"
+    told = await room.export(result, "moby")
+    assert room.json(told["containerimage.digest"])["layers"][1]["digest"] == Digest.of(b"blob")
+
+
 async def test_a_layer_is_converted_once(room: Room) -> None:
     result = one(stored(room, layer_of("own")))
     first = await room.export(result, "image", compression="gzip", compression_level="1")
