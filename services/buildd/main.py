@@ -136,6 +136,7 @@ async def _build(service: Service[Config]) -> None:
             failure=error_status,
             now_ns=time.time_ns,
             meter=metrics,
+            ahead=parts.sources.local.ahead,
         )
     )
     stack.push_async_callback(builds.close)

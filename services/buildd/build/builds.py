@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -82,6 +82,8 @@ class Parts:
     failure: Callable[[SampanError], bytes]  # an error with its details, as the history keeps it
     now_ns: Callable[[], int]
     meter: Meter = UNMETERED
+    # Within, the files of this session's client are brought up to date: see ``LocalSource.ahead``.
+    ahead: Callable[[str], AbstractAsyncContextManager[None]] = lambda _: nullcontext()
 
 
 class _Build:
@@ -182,6 +184,7 @@ class Builds:
         graphs = self._parts.graphs()
         sessions = (request.session,) if request.session else ()
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._parts.ahead("" if request.internal else request.session))
             imports = await stack.enter_async_context(self._parts.caches.imports())
             verifier = partial(self._parts.sessions.get, request.policy_session) if request.policy_session else None
 

@@ -31,6 +31,10 @@ class Clients:
                 failure = error
         raise failure
 
+    async def of(self, id: str) -> Session:
+        """Return a session, as soon as it is attached. NotFoundError: it is not."""
+        return await self._sessions.get(id)
+
     async def credentials(self, reference: Reference, context: StepContext) -> Credentials | None:
         """Return what a client uses at a registry; None: nobody has any."""
         host = _HUB if reference.registry == DEFAULT_REGISTRY else reference.registry

@@ -1,8 +1,16 @@
-"""``local://``: directories of clients, of which the builder keeps copies, so that only changes are sent."""
+"""``local://``: directories of clients, of which the builder keeps copies, so that only changes are sent.
+
+A build needs its client's context when its Dockerfile and what it stands on are read, and then waits for the client to
+walk it. So whatever the last build of the same client's directory asked for is brought up to date as the next one
+begins. One that asks for something else has it brought then, as if there had been nothing.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from buildd.files.index import give_stamp, take_stamp
@@ -10,10 +18,12 @@ from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import Directory, Output, Pinned, StepContext
 from buildd.session.clients import Clients
-from buildd.session.protocol import LocalFiles, Session
+from buildd.session.protocol import LocalFiles, Progress, Session
 from buildd.sources.attributes import check_attributes, texts
 from buildd.sources.directories import LocalDirectories
-from sampan.errors import InvalidArgumentError
+from sampan.cancellation import to_the_end
+from sampan.errors import InvalidArgumentError, SampanError
+from sampan.fsutil.receiver import SyncReport
 
 SCHEME: Final = "local"
 
@@ -30,6 +40,53 @@ _ATTRIBUTES: Final = (
 )
 _DIFFERS: Final = {"": True, "metadata": True, "none": False}
 _REPORT_BYTES: Final = 64 << 10
+_REMEMBERED: Final = 64  # clients' directories, and what the last build of each has asked for
+_EARLY: Final = 8  # transfers that are begun with a build
+
+# What a build asks for of its client, by the keys of the copies.
+_Asked = dict[str, LocalFiles]
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """A copy that is up to date. ``held`` keeps others from it, and is the holder's to close."""
+
+    path: Path
+    report: SyncReport
+    held: AsyncExitStack
+
+
+class _Early:
+    """A transfer that was begun before a step asked for it: ``end`` it, unless what it brings was taken."""
+
+    def __init__(self, wanted: LocalFiles) -> None:
+        self.wanted = wanted
+        self.show: Progress | None = None  # of the step that waits for it
+        self.task: asyncio.Task[_Brought] | None = None
+
+    def progress(self, received: int) -> None:
+        """Tell the step, once there is one."""
+        if self.show is not None:
+            self.show(received)
+
+    async def end(self) -> None:
+        """Break it off, or let go of what it has brought."""
+        if self.task is None:
+            return
+        self.task.cancel()
+        await asyncio.wait((self.task,))
+        if not self.task.cancelled() and self.task.exception() is None:
+            await self.task.result().held.aclose()
+
+
+class _Build:
+    """What a build that goes on has asked for, and what was begun before it did."""
+
+    def __init__(self) -> None:
+        self.asked: _Asked = {}
+        self.early: dict[str, _Early] = {}  # by the keys of the copies
+        self.begun = asyncio.Event()  # the first of them, if there is any
+        self.late: set[str] = set()  # copies that steps have asked for before they were begun
 
 
 class LocalSource:
@@ -39,6 +96,47 @@ class LocalSource:
         self._directories = directories
         self._clients = clients
         self._meter = meter
+        self._last: OrderedDict[str, _Asked] = OrderedDict()  # by the sessions' shared keys
+        self._builds: dict[str, _Build] = {}  # by session
+
+    @asynccontextmanager
+    async def ahead(self, session: str) -> AsyncIterator[None]:
+        """Within, bring up to date what the last build of the same client's directory asked for, in its order.
+
+        One after another: what was asked for first is small, everything waits for it, and beside the walk of a large
+        context it would take as long as that. A session that does not attach, or whose client fails, is for whoever
+        asks for its files to find out.
+        """
+        if not session or session in self._builds:
+            yield
+            return
+        build = self._builds[session] = _Build()
+        beginning = asyncio.create_task(self._begin(session, build), name=f"bring files ahead of build {session}")
+        try:
+            yield
+        finally:
+            beginning.cancel()
+            await asyncio.wait((beginning,))
+            build.begun.set()
+            del self._builds[session]
+            for each in build.early.values():
+                await to_the_end(each.end())
+
+    async def _begin(self, id: str, build: _Build) -> None:
+        try:
+            session = await self._clients.of(id)
+            for key, wanted in self._last.get(session.info.shared_key, {}).items():
+                if key in build.late:
+                    continue
+                build.early[key] = each = _Early(wanted)
+                transfer = self._bring(key, wanted, session, each.progress)
+                each.task = asyncio.create_task(transfer, name=f"transfer {wanted.name} ahead")
+                build.begun.set()
+                await asyncio.wait((each.task,))
+        except SampanError:
+            pass  # whoever asks for the files finds out
+        finally:
+            build.begun.set()
 
     async def pin(self, op: SourceOp) -> Pinned:
         """See ``Sources.pin``: only the files tell."""
@@ -57,26 +155,69 @@ class LocalSource:
     async def _synced(
         self, op: SourceOp, wanted: LocalFiles, session: Session, context: StepContext
     ) -> AsyncGenerator[Output, None]:
-        shared_key = f"{wanted.name}:{op.attrs.get('local.sharedkeyhint', '')}:{session.info.shared_key}"
-        async with self._directories.use(shared_key, f"local source for {wanted.name}") as path:
-            name = f"transferring {wanted.name}:"
-            context.status(name)
+        key = f"{wanted.name}:{op.attrs.get('local.sharedkeyhint', '')}:{session.info.shared_key}"
+        name = f"transferring {wanted.name}:"
+        context.status(name)
+        last = 0
+
+        def progress(received: int) -> None:
+            nonlocal last
+            if received >= last + _REPORT_BYTES:
+                last = received
+                context.status(name, current=received)
+
+        brought = await self._taken(key, wanted, session, progress)
+        if brought is None:
+            brought = await self._bring(key, wanted, session, progress)
+        async with brought.held:
+            self._remember(key, wanted, session)
+            self._meter.context(brought.report.bytes_sent, brought.report.bytes_saved)
+            context.status(name, current=brought.report.bytes_sent, done=True)
+            yield Directory(brought.path)
+
+    async def _taken(self, key: str, wanted: LocalFiles, session: Session, show: Progress) -> _Brought | None:
+        """Return what was brought ahead; None: nothing was, or not this."""
+        build = self._builds.get(session.info.id)
+        if build is None:
+            return None
+        await build.begun.wait()  # else two would bring the same
+        early = build.early.pop(key, None)
+        if early is None or early.task is None:
+            build.late.add(key)
+            return None
+        if early.wanted != wanted:
+            await to_the_end(early.end())
+            return None
+        early.show = show
+        try:
+            await asyncio.wait((early.task,))
+        except asyncio.CancelledError:
+            await to_the_end(early.end())
+            raise
+        if early.task.cancelled() or early.task.exception() is not None:
+            return None  # asked once more, the client says what is wrong
+        return early.task.result()
+
+    async def _bring(self, key: str, wanted: LocalFiles, session: Session, progress: Progress) -> _Brought:
+        async with AsyncExitStack() as stack:
+            path = await stack.enter_async_context(self._directories.use(key, f"local source for {wanted.name}"))
             # Whoever remembers something of these files, remembers their stamp.
             stamp = await asyncio.to_thread(take_stamp, path)
-            last = 0
-
-            def progress(sent: int) -> None:
-                nonlocal last
-                if sent >= last + _REPORT_BYTES:
-                    last = sent
-                    context.status(name, current=sent)
-
             with self._meter.timed(Phase.CONTEXT):
                 report = await session.sync(wanted, path, progress)
-            self._meter.context(report.bytes_sent, report.bytes_saved)
             await asyncio.to_thread(give_stamp, path, "" if report.changed else stamp)
-            context.status(name, current=report.bytes_sent, done=True)
-            yield Directory(path)
+            return _Brought(path, report, stack.pop_all())
+
+    def _remember(self, key: str, wanted: LocalFiles, session: Session) -> None:
+        """Note what a build has asked for, for the next one."""
+        build = self._builds.get(session.info.id)
+        if build is None or not session.info.shared_key or len(build.asked) >= _EARLY:
+            return
+        build.asked[key] = wanted
+        self._last[session.info.shared_key] = build.asked
+        self._last.move_to_end(session.info.shared_key)
+        if len(self._last) > _REMEMBERED:
+            self._last.popitem(last=False)
 
 
 def _wanted(op: SourceOp) -> LocalFiles:

@@ -54,7 +54,7 @@ class BuildSources:
     ) -> None:
         self.images = images
         self._layouts = layouts
-        self._local = local
+        self.local = local
         self._http = http
         self._uploads = uploads
         self._git = git
@@ -67,7 +67,7 @@ class BuildSources:
             {
                 images.SCHEME: lambda: self.images.pin(op, platform, context),
                 layouts.SCHEME: lambda: self._layouts.pin(op, platform, context),
-                local.SCHEME: lambda: self._local.pin(op),
+                local.SCHEME: lambda: self.local.pin(op),
                 git.SCHEME: lambda: self._git.pin(op, context),
                 **dict.fromkeys(http.SCHEMES, lambda: self._web(op).pin(op, context)),
             },
@@ -84,7 +84,7 @@ class BuildSources:
             {
                 images.SCHEME: lambda: self.images.fetch(op, platform, context),
                 layouts.SCHEME: lambda: self._layouts.fetch(op, platform, context),
-                local.SCHEME: lambda: self._local.fetch(op, context),
+                local.SCHEME: lambda: self.local.fetch(op, context),
                 git.SCHEME: lambda: self._git.fetch(op, pinned, context),
                 **dict.fromkeys(http.SCHEMES, lambda: self._web(op).fetch(op, pinned, context)),
             },

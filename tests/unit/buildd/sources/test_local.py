@@ -1,6 +1,8 @@
 """Clients' directories: kept between builds, never shared by two that would change them."""
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,17 +11,44 @@ from buildd.files.index import read_stamp
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory
 from buildd.session.clients import Clients
-from buildd.session.protocol import LocalFiles, SessionInfo
+from buildd.session.protocol import LocalFiles, Progress, SessionInfo
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.local import LocalSource
 from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.fsutil.receiver import SyncReport
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.unit.buildd.sources.clients import FakeContext
 
 
+class Client(FakeSession):
+    """Sends nothing of its context before it may."""
+
+    def __init__(self, info: SessionInfo, directories: dict[str, dict[str, str]]) -> None:
+        super().__init__(info, directories)
+        self.begun: list[str] = []
+        self.over: list[str] = []
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def sync(self, files: LocalFiles, into: Path, progress: Progress | None = None) -> SyncReport:
+        self.begun.append(files.name)
+        try:
+            if files.name == "context":
+                await self.may.wait()
+            return await super().sync(files, into, progress)
+        finally:
+            self.over.append(files.name)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - what it looks at has no event
+            await asyncio.sleep(0.01)
+
+
 class World:
     def __init__(self, root: Path) -> None:
-        self.session = FakeSession(SessionInfo("s1", shared_key="host"), {"context": {"a": "A"}})
+        self.session = Client(SessionInfo("s1", shared_key="host"), {"context": {"a": "A"}})
         self.directories = LocalDirectories(root)
         self.directories.recover()
         self.source = LocalSource(self.directories, Clients(FakeSessions(self.session)))
@@ -146,3 +175,80 @@ async def test_nobody_is_there(world: World) -> None:
     async with FakeContext("s1") as context:
         with pytest.raises(NotFoundError, match="no directory other"):
             await world.fetch(context, "other")
+
+
+@pytest.fixture
+async def again(world: World) -> World:
+    """Before the second build of a client: the first has asked for two directories. The context has to wait now."""
+    world.session.directories["dockerfile"] = {"Dockerfile": "D"}
+    async with world.source.ahead("s1"), FakeContext("s1") as context:
+        await world.fetch(context, "dockerfile")
+        await world.fetch(context, local_followpaths='["a"]')
+    world.session.begun.clear()
+    world.session.over.clear()
+    world.session.may.clear()
+    return world
+
+
+async def test_what_the_last_build_asked_for_is_brought_before_the_next_asks(again: World) -> None:
+    async with again.source.ahead("s1"), FakeContext("s1") as context:
+        first = await again.fetch(context, "dockerfile")
+        await until(lambda: again.session.begun == ["dockerfile", "context"])
+        asking = asyncio.create_task(again.fetch(context, local_followpaths='["a"]'))
+        again.session.may.set()
+        second = await asking
+        assert (os.listdir(first), os.listdir(second)) == (["Dockerfile"], ["a"])
+        assert context.statuses["transferring context:"] == (0, 0, True)
+        assert [each.in_use for each in await again.directories.records()] == [True, True]
+    assert again.session.begun == again.session.over == ["dockerfile", "context"]
+    assert [each.in_use for each in await again.directories.records()] == [False, False]
+
+
+async def test_other_files_than_the_last_time_are_asked_for_in_the_same_copy(again: World) -> None:
+    async with again.source.ahead("s1"), FakeContext("s1") as context:
+        await again.fetch(context, "dockerfile")
+        await until(lambda: again.session.begun[1:] == ["context"])
+        asking = asyncio.create_task(again.fetch(context))
+        await until(lambda: again.session.over[1:] == ["context"])
+        again.session.may.set()
+        await asking
+    assert again.session.begun == ["dockerfile", "context", "context"]
+    assert len(await again.directories.records()) == 2
+
+
+async def test_what_a_build_does_not_ask_for_is_given_up_at_its_end(again: World) -> None:
+    async with again.source.ahead("s1"), FakeContext("s1") as context:
+        await again.fetch(context, "dockerfile")
+        await until(lambda: again.session.begun[1:] == ["context"])
+    assert again.session.over == ["dockerfile", "context"]
+    assert [each.in_use for each in await again.directories.records()] == [False, False]
+    async with again.source.ahead("s1"), FakeContext("s1") as context:
+        await again.fetch(context, "dockerfile")  # all that the last build needed
+    assert again.session.begun == ["dockerfile", "context", "dockerfile"]
+
+
+async def test_a_build_that_is_cancelled_leaves_no_transfer(again: World) -> None:
+    async with again.source.ahead("s1"), FakeContext("s1") as context:
+        await again.fetch(context, "dockerfile")
+        asking = asyncio.create_task(again.fetch(context, local_followpaths='["a"]'))
+        await until(lambda: again.session.begun[1:] == ["context"])
+        asking.cancel()
+        await asyncio.wait((asking,))
+        assert again.session.over == ["dockerfile", "context"]
+    assert [each.in_use for each in await again.directories.records()] == [False, False]
+
+
+async def test_what_could_not_be_brought_ahead_is_asked_for_once_more(again: World) -> None:
+    again.session.may.set()
+    del again.session.directories["context"]
+    async with again.source.ahead("s1"), FakeContext("s1") as context:
+        await again.fetch(context, "dockerfile")
+        with pytest.raises(NotFoundError, match="no directory context"):
+            await again.fetch(context, local_followpaths='["a"]')
+    assert again.session.begun == ["dockerfile", "context", "context"]
+
+
+async def test_a_client_that_never_comes_costs_its_build_nothing(again: World) -> None:
+    async with again.source.ahead("s2"), FakeContext("s2") as context:
+        with pytest.raises(NotFoundError, match="no active session"):
+            await again.fetch(context)
