@@ -57,6 +57,13 @@ class Builder(Protocol):
     def session(self, headers: Sequence[tuple[str, str]], sent: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Attach somebody's session: ``headers`` say whose it is, ``sent`` is what comes from there."""
 
+    async def lend_session(self, headers: Sequence[tuple[str, str]], fd: int, begun: bytes) -> None:
+        """Attach somebody's session, whose connection the builder reads and writes itself, until it is over.
+
+        ``fd`` is the connection, a stream socket that the caller keeps and leaves alone meanwhile; ``begun`` is what
+        was read from it already.
+        """
+
     def serve(self, served: Served) -> AbstractAsyncContextManager[str]:
         """Attach a session of one's own within; yields its ID."""
 

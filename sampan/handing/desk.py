@@ -21,6 +21,9 @@ from sampan.errors import ServiceGoneError
 from sampan.handing import passing
 from sampan.handing.listener import Listener
 
+# Metadata of a call: the name under which a descriptor comes.
+METADATA_KEY: Final = "x-sampan-handed"
+
 _NAME_BYTES: Final = 32
 _GIVING_S: Final = 5.0  # for a message to come
 

@@ -37,6 +37,7 @@ from sampan.client.storage.content import ContentClient
 from sampan.docker.options.namespaces import BRIDGE
 from sampan.engine import publish
 from sampan.errors import DatabaseDamagedError, DataLossError
+from sampan.handing.desk import Desk
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
 from sampan.service.harness import Service, run
@@ -104,7 +105,9 @@ async def _build(service: Service[Config]) -> None:
     bridge = await engine.runtime.networks.get(BRIDGE)
     layers = LayerConverter(content, engine, parts.files, data / "converted")
     await layers.recover()
-    front = Front(sessions)
+    desk = Desk(layout.desk(SERVICE))
+    stack.push_async_callback(desk.close)
+    front = Front(sessions, desk)
     worker = describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable)
     builds = Builds(
         Parts(

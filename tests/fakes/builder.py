@@ -1,6 +1,8 @@
 """Builders that do what a test says: what stands before the service, and the service."""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +45,7 @@ class FakeBuilder:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     cleared: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is left of a build that has ended
     shown: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)  # a session that was lent is over
 
     def __post_init__(self) -> None:
         self.go_on.set()
@@ -61,6 +64,18 @@ class FakeBuilder:
         self.attached.append(dict(headers))
         async for data in sent:
             yield data.upper()
+
+    async def lend_session(self, headers: Sequence[tuple[str, str]], fd: int, begun: bytes) -> None:
+        """Give back, in capitals, what comes."""
+        self.attached.append({**dict(headers), "lent": "yes"})
+        reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=os.dup(fd)))
+        try:
+            writer.write(begun.upper())
+            while data := await reader.read(65536):
+                writer.write(data.upper())
+        finally:
+            writer.close()
+            self.left.set()
 
     @asynccontextmanager
     async def serve(self, served: Served) -> AsyncIterator[str]:

@@ -16,7 +16,8 @@ from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, Usag
 from sampan.client.builds import convert
 from sampan.client.builds.serving import serving
 from sampan.client.calls import read
-from sampan.errors import SampanError, UnavailableError
+from sampan.errors import InvalidArgumentError, SampanError, UnavailableError
+from sampan.handing.desk import METADATA_KEY, handed, new_name
 from sampan.services import RESTART_S
 from sampan.wire.channel import reach, rpc_errors
 from sampan.wire.http2.call import Call, start
@@ -35,8 +36,12 @@ _GONE: Final = "service buildd does not answer: see `sampan status` and its log"
 class BuildsClient:
     """Satisfies ``build.protocols.Builder``."""
 
-    def __init__(self, channel: grpc.aio.Channel, socket: Path, *, waits: bool = False) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, socket: Path, desk: Path | None = None, *, waits: bool = False
+    ) -> None:
         """``socket`` is where the builder listens, for those who speak HTTP/2 themselves.
+
+        ``desk`` is where it takes descriptors; None: it is on another host.
 
         With ``waits`` the builder is known to be there: one that is away was killed, and is waited for before a call.
         """
@@ -44,6 +49,7 @@ class BuildsClient:
         self._waits = waits
         self._stub: ControlAsyncStub = ControlStub(channel)
         self._socket = socket
+        self._desk = desk
         self._status: grpc.aio.UnaryStreamMultiCallable[pb.StatusRequest, bytes] = channel.unary_stream(
             _STATUS, request_serializer=pb.StatusRequest.SerializeToString
         )
@@ -60,17 +66,33 @@ class BuildsClient:
         self, headers: Sequence[tuple[str, str]], sent: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
         """See ``build.protocols.Builder``. Not by grpcio, for which what a walk of thousands of files says is much."""
+        async with self._session(headers) as call:
+            sending = asyncio.create_task(_send(call, sent), name="session's bytes")
+            try:
+                async for messages in call:
+                    yield b"".join(pb.BytesMessage.FromString(message).data for message in messages)
+            finally:
+                sending.cancel()
+                await asyncio.wait({sending})
+
+    async def lend_session(self, headers: Sequence[tuple[str, str]], fd: int, begun: bytes) -> None:
+        """See ``build.protocols.Builder``. The call says how long it lasts, and carries what was read already."""
+        if self._desk is None:
+            raise InvalidArgumentError("descriptors cannot be handed over to another host")
+        name = new_name()
+        async with self._session((*headers, (METADATA_KEY, name))) as call, handed(self._desk, name, fd):
+            await call.send(pb.BytesMessage(data=begun).SerializeToString())
+            while await call.receive():
+                pass  # it has nothing to say but how it ended
+
+    @asynccontextmanager
+    async def _session(self, headers: Sequence[tuple[str, str]]) -> AsyncIterator[Call]:
+        """Yield the call of a session, on a connection of its own."""
         connection = Connection(SocketStream(*await self.connect()), _GONE, watched=False)
         running = asyncio.create_task(connection.run(), name="session's connection")
         try:
             async with await start(connection, _SESSION, headers) as call:
-                sending = asyncio.create_task(_send(call, sent), name="session's bytes")
-                try:
-                    async for messages in call:
-                        yield b"".join(pb.BytesMessage.FromString(message).data for message in messages)
-                finally:
-                    sending.cancel()
-                    await asyncio.wait({sending})
+                yield call
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -1,13 +1,17 @@
 """What answers at the builder's socket: sessions here, everything else by gRPC's own server behind.
 
 The bytes of a client's session come in the messages of one call, a frame of a few dozen bytes in each: a context of
-30,000 files is as many messages, for which grpcio takes ten seconds and more. So that call is read here.
+30,000 files is as many messages, for which grpcio takes ten seconds and more. So that call is read here. A caller on
+this host that has the client's own socket hands that over instead; the call says then how long the session lasts.
 
 Reference: moby/buildkit, ``session/grpchijack``.
 """
 
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +21,12 @@ from google.protobuf.message import DecodeError
 from buildd.session.protocol import SessionInfo, Sessions
 from sampan.api.buildkit.control.v1 import control_pb2 as pb
 from sampan.errors import RemoteError, SampanError, UnavailableError, UnimplementedError
+from sampan.handing.desk import METADATA_KEY, Desk
 from sampan.wire.entrance import Entrance
 from sampan.wire.http2.call import ServedCall
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.frames import ErrorCode
-from sampan.wire.http2.protocol import ByteStream
+from sampan.wire.http2.protocol import READ_BYTES, ByteStream, SocketStream
 from sampan.wire.http2.relay import HEAD, ending, path_of, relay, serve_in_front
 from sampan.wire.http2.served import answering
 from sampan.wire.http2.stream import Headers, Stream
@@ -34,13 +39,16 @@ _GATEWAY: Final = "buildkit-controlapi-buildid"
 _HEADER: Final = "x-docker-expose-session-"
 # The client's bound for messages is 4 MiB.
 _PIECE_BYTES: Final = 1 << 20
+_HANDED_S: Final = 30.0  # for a socket to come, which is on its way
 
 
 class Front:
     """Listens for a builder."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, desk: Desk | None = None) -> None:
+        """``desk`` is where clients' sockets are handed over, if they are."""
         self._sessions = sessions
+        self._desk = desk
         self._behind: Path | None = None
 
     @asynccontextmanager
@@ -71,12 +79,16 @@ class Front:
         await serve_in_front(stream, self._behind, work)
 
     async def _session(self, request: Stream, headers: Headers) -> None:
-        """Attach a client's session, whose bytes are in the messages."""
-        stream = _CallStream(request)
+        """Attach a client's session, whose bytes are in the messages, or on a socket that is handed over."""
         error: Exception | None = None
         try:
             request.send_headers(HEAD)
-            await self._sessions.attach(stream, _info(headers))
+            name = next((value for key, value in headers if key == METADATA_KEY), "")
+            if name:
+                async with self._handed(name, ServedCall(request)) as stream:
+                    await self._sessions.attach(stream, _info(headers))
+            else:
+                await self._sessions.attach(_CallStream(request), _info(headers))
         except SampanError as known:
             error = known
         except Exception as bug:
@@ -85,6 +97,47 @@ class Front:
         finally:
             request.send_headers(ending(error), end=True)
             request.close(ErrorCode.NO_ERROR)
+
+    @asynccontextmanager
+    async def _handed(self, name: str, call: ServedCall) -> AsyncIterator[ByteStream]:
+        """Yield a client's connection that comes under ``name``; it is closed, on this side, when the call is over."""
+        if self._desk is None:
+            raise UnimplementedError("this builder takes no sockets")
+        try:
+            async with asyncio.timeout(_HANDED_S):
+                async with self._desk.taken(name) as fd:
+                    own = socket.socket(fileno=os.dup(fd))
+                begun = await call.receive()
+        except TimeoutError:
+            raise UnavailableError("the socket of a client's session has not come") from None
+        stream = _HandedStream(*await asyncio.open_connection(sock=own, limit=READ_BYTES), _bytes_of(begun))
+        waiting = asyncio.create_task(_close_after(call, stream), name="session's call")
+        try:
+            yield stream
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await stream.close()
+
+
+async def _close_after(call: ServedCall, stream: ByteStream) -> None:
+    with suppress(SampanError):  # who has handed it over is gone
+        while await call.receive():
+            pass
+    await stream.close()
+
+
+class _HandedStream(SocketStream):
+    """A socket of which something was read before it came."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes) -> None:
+        super().__init__(reader, writer)
+        self._begun = begun
+
+    async def read(self) -> bytes:
+        """Return what was read before, and then what comes."""
+        begun, self._begun = self._begun, b""
+        return begun or await super().read()
 
 
 async def _refuse(request: Stream) -> None:
@@ -104,11 +157,9 @@ class _CallStream:
         while not self._closed:
             try:
                 messages = await self._call.receive()
-                data = b"".join(pb.BytesMessage.FromString(message).data for message in messages)
             except UnavailableError:  # the client is gone
                 return b""
-            except DecodeError as error:
-                raise RemoteError("the client sends its session in messages that are none") from error
+            data = _bytes_of(messages)
             if data or not messages:
                 return data
         return b""
@@ -126,6 +177,13 @@ class _CallStream:
         if not self._closed:
             self._closed = True
             self._request.take_no_more()
+
+
+def _bytes_of(messages: Sequence[bytes]) -> bytes:
+    try:
+        return b"".join(pb.BytesMessage.FromString(message).data for message in messages)
+    except DecodeError as error:
+        raise RemoteError("the client sends its session in messages that are none") from error
 
 
 def _info(headers: Headers) -> SessionInfo:

@@ -52,13 +52,20 @@ async def by_the_gate(call: Call, service: str) -> web.StreamResponse:
 
 
 async def session(call: Call) -> web.StreamResponse:
-    """POST /session: what follows is HTTP/2 with the builder, which is the client from here on."""
+    """POST /session: what follows is HTTP/2 with the builder, which is the client from here on.
+
+    The builder is lent the client's socket: the walk of a large context is a message for each of its files.
+    """
     check_upgrade(call)
     headers = _session_headers(call)
     raw = await _take_over(call)
-    with call.backend.metrics.hijacked():
-        async with aclosing(call.backend.builder.session(headers, raw.chunks())) as pieces:
-            await _either(_copy(pieces, raw.write), raw.gone())
+    builder = call.backend.builder
+    with call.backend.metrics.hijacked(), raw.lent() as loan:
+        if loan is not None:
+            await _either(builder.lend_session(headers, loan.fd, loan.begun), raw.gone())
+        else:
+            async with aclosing(builder.session(headers, raw.chunks())) as pieces:
+                await _either(_copy(pieces, raw.write), raw.gone())
     await raw.finish()
     return Finished(101)
 

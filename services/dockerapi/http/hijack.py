@@ -7,7 +7,8 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -59,6 +60,14 @@ _FAREWELL_S: Final = 2.0
 
 # Output that is already there waits this long for the client to read the answer's head.
 _HEAD_READ_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A connection that another process reads and writes."""
+
+    fd: int  # the socket
+    begun: bytes  # what has been received on it already
 
 
 class RawStream(asyncio.Protocol):
@@ -124,6 +133,27 @@ class RawStream(asyncio.Protocol):
                 return
             self._arrived.clear()
             await self._arrived.wait()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Loan | None]:
+        """Lend the connection to a process that reads and writes it instead; None: that has to be done here.
+
+        It is if this is TLS, if the client has half-closed, or if not all that was written has gone out.
+        """
+        transport = self._transport
+        if not self._connection.is_plain or self._ended or transport.is_closing() or transport.get_write_buffer_size():
+            yield None
+            return
+        transport.pause_reading()
+        begun = b"".join(self._input)
+        self._input.clear()
+        self._input_bytes = 0
+        try:
+            yield Loan(self._fd, begun)
+        finally:
+            self._paused = False
+            if not transport.is_closing():
+                transport.resume_reading()
 
     async def gone(self) -> None:
         """Wait until the client has left."""

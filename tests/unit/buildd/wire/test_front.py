@@ -1,8 +1,9 @@
 import asyncio
 import hashlib
 import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from buildd.wire.session.session import ServedSession
 from sampan.api.buildkit.control.v1 import control_pb2 as pb
 from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlStub
 from sampan.client.builds.client import BuildsClient
-from sampan.errors import AlreadyExistsError, UnavailableError
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
+from sampan.handing.desk import Desk
 from tests.fakes.session_client import METHODS, FakeSessionClient, serving
 
 STATUS_BIN = "grpc-status-details-bin"
@@ -98,6 +100,24 @@ async def channel(server: grpc.aio.Server, sessions: AttachedSessions, tmp_path:
     ):
         yield opened
     assert not sessions.attached()
+    nothing_goes_on()
+
+
+@pytest.fixture
+async def lent_channel(server: grpc.aio.Server, sessions: AttachedSessions, tmp_path: Path) -> AsyncIterator[Any]:
+    """As ``channel``, with a desk for sockets."""
+    desk = Desk(tmp_path / "desk.sock")
+    async with (
+        Front(sessions, desk).listening(tmp_path / "front.sock", tmp_path / "behind.sock"),
+        grpc.aio.insecure_channel(f"unix:{tmp_path}/front.sock") as opened,
+    ):
+        yield opened
+    await desk.close()
+    assert not sessions.attached()
+    nothing_goes_on()
+
+
+def nothing_goes_on() -> None:
     assert {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(("front", "http2"))} == set()
 
 
@@ -156,7 +176,7 @@ async def test_call_that_its_client_leaves_is_cancelled_behind(channel: Any, beh
     call = channel.unary_stream("/t.T/Hang")(b"")
     assert await call.read() == b"begun"
     call.cancel()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(5):
         await behind.cancelled.wait()
 
 
@@ -164,7 +184,7 @@ async def test_calls_of_a_client_that_is_gone_are_cancelled_behind(channel: Any,
     call = channel.unary_stream("/t.T/Hang")(b"")
     assert await call.read() == b"begun"
     await channel.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(5):
         await behind.cancelled.wait()
 
 
@@ -267,7 +287,7 @@ async def test_our_own_client_attaches_sessions(channel: Any, sessions: Attached
 async def test_session_ends_with_its_owner(channel: Any, sessions: AttachedSessions, tmp_path: Path) -> None:
     client = BuildsClient(channel, tmp_path / "front.sock")
     pieces = client.session([("x-docker-expose-session-uuid", "s1")], no_bytes())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(10):
         assert [piece async for piece in pieces]  # the builder greets, and then is told of the end
     assert not sessions.attached()
 
@@ -286,7 +306,7 @@ async def no_bytes() -> AsyncIterator[bytes]:
 async def test_who_does_not_speak_http2_is_hung_up_on(channel: Any, tmp_path: Path) -> None:
     reader, writer = await asyncio.open_unix_connection(tmp_path / "front.sock")
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(5):
         await reader.read()
     writer.close()
 
@@ -296,3 +316,70 @@ async def test_nobody_behind_ends_a_connection_at_once(sessions: AttachedSession
         reader, writer = await asyncio.open_unix_connection(tmp_path / "front.sock")
         assert await reader.read() == b""
         writer.close()
+
+
+@asynccontextmanager
+async def lending(channel: Any, client: FakeSessionClient, directory: Path) -> AsyncIterator[asyncio.Task[None]]:
+    """A client whose socket is lent to the builder, after the first of what it sends was read from it."""
+    async with serving(client, directory):
+        with socket.socket(socket.AF_UNIX) as lent:
+            lent.connect(str(directory / "client.sock"))
+            lent.setblocking(False)
+            loop = asyncio.get_running_loop()
+            begun = await loop.sock_recv(lent, 9)  # a server says something before it has heard anything
+            headers = [("x-docker-expose-session-uuid", "s1"), ("x-docker-expose-session-sharedkey", "key")]
+            headers += [("x-docker-expose-session-grpc-method", method) for method in METHODS]
+            builds = BuildsClient(channel, directory / "front.sock", directory / "desk.sock")
+            lending = asyncio.create_task(builds.lend_session(headers, lent.fileno(), begun), name="lend a session")
+            try:
+                yield lending
+            finally:
+                lending.cancel()
+                await asyncio.gather(lending, return_exceptions=True)
+
+
+async def test_a_session_comes_on_its_clients_own_socket(
+    lent_channel: Any, sessions: AttachedSessions, tmp_path: Path
+) -> None:
+    client = FakeSessionClient(secrets={"id": b"secret"})
+    async with lending(lent_channel, client, tmp_path):
+        session = await sessions.get("s1", 60)
+        assert session.info == SessionInfo("s1", shared_key="key", methods=METHODS)
+        assert await session.secret("id") == b"secret"
+    async with asyncio.timeout(60):
+        while sessions.attached():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+    with pytest.raises(UnavailableError, match="session s1 of the client has ended"):
+        await session.secret("id")
+
+
+async def test_a_lent_session_ends_with_its_client(
+    lent_channel: Any, sessions: AttachedSessions, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        mine, theirs = socket.socketpair()
+        stack.callback(mine.close)
+        headers = [("x-docker-expose-session-uuid", "s1")]
+        builds = BuildsClient(lent_channel, tmp_path / "front.sock", tmp_path / "desk.sock")
+        lending = asyncio.create_task(builds.lend_session(headers, mine.fileno(), b""))
+        await sessions.get("s1", 60)
+        theirs.close()
+        async with asyncio.timeout(60):
+            await lending
+
+
+async def test_an_id_that_is_attached_is_told_to_who_lends_another_session(
+    lent_channel: Any, sessions: AttachedSessions, tmp_path: Path
+) -> None:
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        async with lending(lent_channel, FakeSessionClient(), tmp_path):
+            await sessions.get("s1", 60)
+            builds = BuildsClient(lent_channel, tmp_path / "front.sock", tmp_path / "desk.sock")
+            with pytest.raises(AlreadyExistsError, match="session s1 already exists"):
+                await builds.lend_session([("x-docker-expose-session-uuid", "s1")], mine.fileno(), b"")
+
+
+async def test_a_builder_on_another_host_is_lent_nothing(channel: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="another host"):
+        await BuildsClient(channel, tmp_path / "front.sock").lend_session([], 0, b"")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dockerapi.http.connection import Connection
 from tests.unit.dockerapi.support import Api
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
@@ -64,7 +65,27 @@ async def test_a_session_is_attached_with_its_headers(api: Api) -> None:
         assert await reader.readexactly(len(SWITCHED)) == SWITCHED
         writer.write(b"frames")
         assert await reader.readexactly(6) == b"FRAMES"
-        assert api.builder.attached == [{"x-docker-expose-session-uuid": "u", "x-docker-expose-session-name": "n"}]
+        told = {"x-docker-expose-session-uuid": "u", "x-docker-expose-session-name": "n"}
+        assert api.builder.attached == [{**told, "lent": "yes"}]
+        writer.write_eof()
+        assert await reader.read() == b""
+
+
+async def test_a_session_that_cannot_be_lent_is_carried(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "is_plain", False)  # as of one by TLS
+    async with api.raw() as (reader, writer):
+        writer.write(request("/session", Connection="Upgrade", Upgrade="h2c", X_Docker_Expose_Session_Uuid="u"))
+        writer.write(b"frames")
+        assert await reader.readexactly(len(SWITCHED) + 6) == SWITCHED + b"FRAMES"
+        assert api.builder.attached == [{"x-docker-expose-session-uuid": "u"}]
+
+
+async def test_a_lent_session_ends_when_its_client_leaves(api: Api) -> None:
+    async with api.raw() as (reader, writer):
+        writer.write(request("/session", Connection="Upgrade", Upgrade="h2c", X_Docker_Expose_Session_Uuid="u") + b"a")
+        assert await reader.readexactly(len(SWITCHED) + 1) == SWITCHED + b"A"
+    async with asyncio.timeout(60):
+        await api.builder.left.wait()
 
 
 @pytest.mark.parametrize(
