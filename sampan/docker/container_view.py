@@ -162,16 +162,17 @@ def _config(container: ContainerDetails, sent: dict[str, Any], version: Version)
         "OnBuild": None,
         "Labels": dict(spec.labels),
     }
+    mode = spec.namespaces.network or "bridge"
+    main = next((one.requested for one in container.network.endpoints if mode in (one.network, one.network_id)), None)
     if version >= (1, 52):
         del config["OnBuild"]
+    elif main and main.mac_address:
+        config["MacAddress"] = main.mac_address
     if spec.stop_signal:
         config["StopSignal"] = spec.stop_signal
     if spec.stop_timeout_s is not None:
         config["StopTimeout"] = int(spec.stop_timeout_s)
-    for key in ("NetworkDisabled", "Shell", "ArgsEscaped"):
-        if sent.get(key):
-            config[key] = sent[key]
-    return config
+    return config | {key: sent[key] for key in ("NetworkDisabled", "Shell", "ArgsEscaped") if sent.get(key)}
 
 
 def health_check_json(check: HealthCheck) -> dict[str, Any]:

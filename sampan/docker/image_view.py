@@ -151,11 +151,12 @@ def summary_json(
     tags, digests = list(image.repo_tags), list(image.repo_digests)
     if version < (1, 43) and not (tags or digests):
         tags, digests = [_NO_TAG], [_NO_DIGEST]
+    none: list[str] | None = [] if version >= (1, 43) else None
     result: JsonObject = {
         "Id": image.id,
         "ParentId": image.parent,
-        "RepoTags": tags,
-        "RepoDigests": digests,
+        "RepoTags": tags or none,
+        "RepoDigests": digests or none,
         "Created": seconds(image.created_ns),
         "Size": size,
         "SharedSize": shared_bytes,

@@ -99,8 +99,10 @@ def _block_io(sample: ContainerStats) -> dict[str, object]:
             for io in sample.block_io
         ]
 
+    # Cgroups of version 1, which alone count by processor, have a list of each, and others none of what they have not.
+    nothing: list[object] | None = [] if sample.cpu.percpu_ns else None
     return {
-        "io_service_bytes_recursive": rows("bytes") or None,
-        "io_serviced_recursive": rows("operations") or None,
-        **dict.fromkeys(_UNUSED_BLOCK_IO),
+        "io_service_bytes_recursive": rows("bytes") or nothing,
+        "io_serviced_recursive": rows("operations") or nothing,
+        **dict.fromkeys(_UNUSED_BLOCK_IO, nothing),
     }

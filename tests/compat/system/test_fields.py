@@ -49,13 +49,11 @@ MEANT: Final[tuple[Meant, ...]] = (
         "image", r"\.ContainerConfig\..*", "kept empty, for clients that fail without it; nobody records it any more"
     ),
     Meant("image", r"\.GraphDriver\.Data(\..*)?", "there is no directory per image that a client could look into"),
-    Meant("images", r"\[\]\.RepoDigests", "dockerd answers a list from 1.43 on, at every version"),
     Meant("info", r"\.CDISpecDirs(\[\])?", "dockerd has it from 1.46 on, at every version"),
     Meant("info", r"\.Warnings(\[\])?", "vulnerabilities of the OCI runtime are told there"),
     Meant(
         "network.*", r".*\.(EnableIPv4|IPAM\.Config\[\]\.Gateway)", "dockerd has them from 1.48 on, at every version"
     ),
-    Meant("stats", r"\.blkio_stats\.\w+", "null where nothing was counted, as of dockerd on cgroup v2"),
     Meant("stats", r"\.memory_stats\.stats\.\w+", "all that the kernel counts, also what is younger than dockerd"),
     Meant("version", r"\.Components\[\]\.Details\.PythonVersion", "no Go program, whose version would be there"),
     Meant("wait", r"\.Error", "dockerd leaves it out from 1.43 on, at every version"),
@@ -201,6 +199,8 @@ def test_each_field_is_dockerds(answers: dict[str, Shape], recorded: dict[str, S
     assert answers.keys() == recorded.keys()
     unused, wrong = set(meant), list[str]()
     for name, theirs in recorded.items():
+        if TARGET and name == "stats" and ".memory_stats.usage" not in answers[name]:
+            continue  # dockerd's shim finds no counters in some layouts of cgroups, and dockerd sends an empty sample
         for path, (said, ours) in differences(theirs, answers[name]).items():
             fitting = [each for each in meant if re.fullmatch(each.answers, name) and re.fullmatch(each.paths, path)]
             unused -= set(fitting)

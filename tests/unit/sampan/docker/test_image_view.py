@@ -58,3 +58,8 @@ def test_manifest_says_what_it_is_and_what_it_takes() -> None:
     assert rows[2]["Descriptor"] == descriptor_json(listed) | {
         "platform": {"architecture": "arm64", "os": "linux", "variant": "v8"}
     }
+
+
+def test_old_versions_have_no_list_of_names_that_there_are_none_of() -> None:
+    rows = [summary_json(replace(IMAGE, repo_digests=()), 1, version) for version in ((1, 42), (1, 43))]
+    assert [row["RepoDigests"] for row in rows] == [None, []]
