@@ -43,8 +43,10 @@ _REPORT_BYTES: Final = 64 << 10
 _REMEMBERED: Final = 64  # clients' directories, and what the last build of each has asked for
 _EARLY: Final = 8  # transfers that are begun with a build
 
-# What a build asks for of its client, by the keys of the copies.
-_Asked = dict[str, LocalFiles]
+_FEW: Final = 64  # files that the client sends beside others without being late with either
+
+# What a build asks for of its client, and how many files that came to, by the keys of the copies.
+_Asked = dict[str, tuple[LocalFiles, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class _Early:
 
     def __init__(self, wanted: LocalFiles) -> None:
         self.wanted = wanted
+        self.turn = asyncio.Event()  # to talk to the client
         self.show: Progress | None = None  # of the step that waits for it
         self.task: asyncio.Task[_Brought] | None = None
 
@@ -85,8 +88,7 @@ class _Build:
     def __init__(self) -> None:
         self.asked: _Asked = {}
         self.early: dict[str, _Early] = {}  # by the keys of the copies
-        self.begun = asyncio.Event()  # the first of them, if there is any
-        self.late: set[str] = set()  # copies that steps have asked for before they were begun
+        self.begun = asyncio.Event()  # all of them, if there are any
 
 
 class LocalSource:
@@ -101,11 +103,11 @@ class LocalSource:
 
     @asynccontextmanager
     async def ahead(self, session: str) -> AsyncIterator[None]:
-        """Within, bring up to date what the last build of the same client's directory asked for, in its order.
+        """Within, bring up to date what the last build of the same client's directory asked for.
 
-        One after another: what was asked for first is small, everything waits for it, and beside the walk of a large
-        context it would take as long as that. A session that does not attach, or whose client fails, is for whoever
-        asks for its files to find out.
+        What is small first, such as the Dockerfile: everything waits for it, and beside the walk of a large context it
+        would take as long as that. Then one after another. A session that does not attach, or whose client fails, is
+        for whoever asks for its files to find out.
         """
         if not session or session in self._builds:
             yield
@@ -123,20 +125,23 @@ class LocalSource:
                 await to_the_end(each.end())
 
     async def _begin(self, id: str, build: _Build) -> None:
+        small, large = list[_Early](), list[_Early]()
         try:
             session = await self._clients.of(id)
-            for key, wanted in self._last.get(session.info.shared_key, {}).items():
-                if key in build.late:
-                    continue
+            for key, (wanted, files) in self._last.get(session.info.shared_key, {}).items():
                 build.early[key] = each = _Early(wanted)
-                transfer = self._bring(key, wanted, session, each.progress)
+                transfer = self._bring(key, wanted, session, each.progress, each.turn)
                 each.task = asyncio.create_task(transfer, name=f"transfer {wanted.name} ahead")
-                build.begun.set()
-                await asyncio.wait((each.task,))
+                (small if files <= _FEW else large).append(each)
         except SampanError:
             pass  # whoever asks for the files finds out
         finally:
             build.begun.set()
+        for some in (small, *([each] for each in large)):
+            for each in some:
+                each.turn.set()
+            if tasks := [each.task for each in some if each.task is not None]:
+                await asyncio.wait(tasks)
 
     async def pin(self, op: SourceOp) -> Pinned:
         """See ``Sources.pin``: only the files tell."""
@@ -170,7 +175,7 @@ class LocalSource:
         if brought is None:
             brought = await self._bring(key, wanted, session, progress)
         async with brought.held:
-            self._remember(key, wanted, session)
+            self._remember(key, wanted, brought.report.files, session)
             self._meter.context(brought.report.bytes_sent, brought.report.bytes_saved)
             context.status(name, current=brought.report.bytes_sent, done=True)
             yield Directory(brought.path)
@@ -183,12 +188,12 @@ class LocalSource:
         await build.begun.wait()  # else two would bring the same
         early = build.early.pop(key, None)
         if early is None or early.task is None:
-            build.late.add(key)
             return None
         if early.wanted != wanted:
             await to_the_end(early.end())
             return None
         early.show = show
+        early.turn.set()
         try:
             await asyncio.wait((early.task,))
         except asyncio.CancelledError:
@@ -198,22 +203,31 @@ class LocalSource:
             return None  # asked once more, the client says what is wrong
         return early.task.result()
 
-    async def _bring(self, key: str, wanted: LocalFiles, session: Session, progress: Progress) -> _Brought:
+    async def _bring(
+        self, key: str, wanted: LocalFiles, session: Session, progress: Progress, turn: asyncio.Event | None = None
+    ) -> _Brought:
+        """Bring a copy up to date; what needs no client is done before its ``turn``."""
         async with AsyncExitStack() as stack:
             path = await stack.enter_async_context(self._directories.use(key, f"local source for {wanted.name}"))
             # Whoever remembers something of these files, remembers their stamp.
             stamp = await asyncio.to_thread(take_stamp, path)
+            if turn is not None:
+                try:
+                    await turn.wait()
+                except asyncio.CancelledError:
+                    await to_the_end(asyncio.to_thread(give_stamp, path, stamp))
+                    raise
             with self._meter.timed(Phase.CONTEXT):
                 report = await session.sync(wanted, path, progress)
             await asyncio.to_thread(give_stamp, path, "" if report.changed else stamp)
             return _Brought(path, report, stack.pop_all())
 
-    def _remember(self, key: str, wanted: LocalFiles, session: Session) -> None:
+    def _remember(self, key: str, wanted: LocalFiles, files: int, session: Session) -> None:
         """Note what a build has asked for, for the next one."""
         build = self._builds.get(session.info.id)
         if build is None or not session.info.shared_key or len(build.asked) >= _EARLY:
             return
-        build.asked[key] = wanted
+        build.asked[key] = wanted, files
         self._last[session.info.shared_key] = build.asked
         self._last.move_to_end(session.info.shared_key)
         if len(self._last) > _REMEMBERED:
