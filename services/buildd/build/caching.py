@@ -6,13 +6,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from buildd.build.protocol import ImportedCaches, at_once
+from buildd.build.protocol import ImportedCaches
 from buildd.protocol import Output, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.remote_cache.exports import INLINE, check_export, ignores_errors, inline
 from buildd.remote_cache.imports import check_import
 from buildd.solver.build import Build
 from sampan.build.request import CacheOption
+from sampan.cancellation import together
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.log import log
 from sampan.oci.digest import Digest
@@ -61,7 +62,7 @@ class BuildCaches:
         check(options, ())
         new = {repr(option): option for option in options if repr(option) not in self._loaded}
         self._loaded |= new.keys()
-        await at_once(self._load(option) for option in new.values())
+        await together(self._load(option) for option in new.values())
 
     async def _load(self, option: CacheOption) -> None:
         name = option.attributes.get("ref") or option.attributes.get("src", "")

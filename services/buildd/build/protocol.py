@@ -4,10 +4,9 @@
 if it names neither, of the client itself, which drives the build through a ``Gateway`` until it returns a result.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
@@ -21,8 +20,6 @@ from sampan.errors import SampanError
 from sampan.json_types import JsonObject
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
-
-T = TypeVar("T")
 
 # What builds are made of --------------------------------------
 
@@ -305,13 +302,3 @@ class Builder(Protocol):
 
     def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """See ``Cache``."""
-
-
-async def at_once(work: Iterable[Coroutine[None, None, T]]) -> list[T]:
-    """Run all; the first error ends the others and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from several
-    return [task.result() for task in tasks]

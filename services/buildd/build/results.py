@@ -8,10 +8,11 @@ from typing import Final, Protocol
 
 from buildd.build.bridge import GATEWAY, Forwarder
 from buildd.build.caching import BuildCaches, imports_of
-from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, at_once
+from buildd.build.protocol import GatewayRequest, Graphs, LocatedError
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, Output, Result, Said, SourceFile, StepError
 from buildd.solver.build import Build
+from sampan.cancellation import together
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import (
     InvalidArgumentError,
@@ -169,7 +170,7 @@ class Results:
         async def one(edge: Edge | None) -> Output | None:
             return await self.output(edge, result.source) if edge is not None else None
 
-        found = await at_once(one(edge) for edge in result.edges.values())
+        found = await together(one(edge) for edge in result.edges.values())
         return dict(zip(result.edges, found, strict=True))
 
     def located(self, error: SampanError, source: SourceFile | None = None) -> SampanError:

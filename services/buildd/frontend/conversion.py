@@ -2,9 +2,9 @@
 
 import asyncio
 import posixpath
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from buildd.frontend.checks import INVALID_BASE_PLATFORM, Checks
 from buildd.frontend.configuring import configure
@@ -30,6 +30,7 @@ from buildd.llb.ops import Edge, Metadata, Node
 from buildd.protocol import Bridge, ImageQuery
 from sampan.build.plan import PlannedStep
 from sampan.build.progress import Position
+from sampan.cancellation import together
 from sampan.docker.booleans import SPELLINGS
 from sampan.dockerfile.ignore import IgnorePatterns
 from sampan.dockerfile.instructions import (
@@ -50,8 +51,6 @@ from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
-
-T = TypeVar("T")
 
 _INSTRUCTIONS_AT_ONCE: Final = 100
 _SCAN_CONTEXT: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"
@@ -181,7 +180,7 @@ class Conversion:
         """Find the base images of all needed stages. Their triggers may need further stages."""
         while True:
             needed = self._graph.reachable(target, all_stages=all_stages)
-            await at_once(self._resolve_base(unit) for unit in needed if unit.base is None and unit.state is None)
+            await together(self._resolve_base(unit) for unit in needed if unit.base is None and unit.state is None)
             fresh = [unit for unit in needed if not unit.triggers_known]
             if not fresh:
                 return needed
@@ -385,14 +384,3 @@ def _is_scanned(unit: Unit, name: str, build: Build) -> bool:
 
 def _same_machine(one: Platform, other: Platform) -> bool:
     return (one.os, one.architecture) == (other.os, other.architecture)
-
-
-async def at_once(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
-    """Do several things at once; the first that fails ends the others, and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
-    except ExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
-    return [task.result() for task in tasks]

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from buildd.frontend import subrequests
 from buildd.frontend.checks import Checks, parse_check_options
 from buildd.frontend.contexts import Contexts, Dockerfile
-from buildd.frontend.conversion import Conversion, Converted, at_once
+from buildd.frontend.conversion import Conversion, Converted
 from buildd.frontend.options import Options, known, parse_options
 from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, FrontendError, Result
 from sampan.build import plan
+from sampan.cancellation import together
 from sampan.dockerfile.instructions import Instruction, parse_instructions
 from sampan.dockerfile.source import (
     DockerfileError,
@@ -92,7 +93,7 @@ class DockerfileFrontend:
             for number, platform in enumerate(platforms)
         ]
         try:
-            converted = await at_once(conversion.convert() for conversion in conversions)
+            converted = await together(conversion.convert() for conversion in conversions)
         finally:
             for finding in checks.findings if not options.request else ():
                 await bridge.warn(finding.warning, dockerfile.source)

@@ -18,10 +18,11 @@ from buildd.meter import Kind
 from buildd.protocol import Judge, Output, Pinned, Progress, Remains, StepContext, StepError, Tree
 from buildd.solver import keys
 from buildd.solver.context import Unseen, VertexProgress, Work
-from buildd.solver.flights import Flights, together
+from buildd.solver.flights import AT_ONCE, Flights
 from buildd.solver.layers import can_be, combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
 from sampan.build.progress import Vertex
+from sampan.cancellation import together
 from sampan.errors import (
     DataLossError,
     InvalidArgumentError,
@@ -218,7 +219,7 @@ class Build:
         known = [self._evaluated.get(self._asker.digest_of(each.node)) for each in node.inputs]
         there = [one for one in known if one is not None]
         if len(there) < len(known):
-            there = await together(self._vertex(each.node) for each in node.inputs)
+            there = await together((self._vertex(each.node) for each in node.inputs), AT_ONCE)
         evaluated = there
         inputs = [_output(one, each) for one, each in zip(evaluated, node.inputs, strict=True)]
         view = self._view(self._described(node, digest))

@@ -1,7 +1,7 @@
 """Work that several wait for: begun once, cancelled when the last of them leaves."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Final, Generic, TypeVar
 
 from sampan.errors import UnavailableError
@@ -9,7 +9,8 @@ from sampan.errors import UnavailableError
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-_AT_ONCE: Final = 128
+# Of a vertex's inputs, of which there may be 20,000: the event loop has others to serve.
+AT_ONCE: Final = 128
 
 
 class Flight(Generic[T]):
@@ -85,27 +86,3 @@ class Flights(Generic[K, T]):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-async def together(works: Iterable[Coroutine[None, None, T]], at_once: int = _AT_ONCE) -> list[T]:
-    """Return what all of them return, in order. The first failure ends the others, and is raised when they have.
-
-    ``at_once`` are under way at most: a vertex may have 20,000 inputs, and the event loop has others to serve.
-    """
-    rest = iter(works)
-    places = asyncio.Semaphore(at_once - 1)  # taken when one is begun: the last waits with it
-    tasks: list[asyncio.Task[T]] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            for work in rest:
-                task = group.create_task(work)
-                task.add_done_callback(lambda _: places.release())
-                tasks.append(task)
-                await places.acquire()
-    except ExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
-    finally:
-        for work in rest:
-            work.close()
-    return [task.result() for task in tasks]

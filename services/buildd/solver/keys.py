@@ -16,7 +16,8 @@ from typing import Final
 from buildd.llb.digests import digest_of
 from buildd.llb.ops import Copy, DiffOp, ExecOp, FileOp, MergeOp, Mount, MountType, Op, Owner, SourceOp
 from buildd.protocol import Directory, FileWorker, Output, Pinned, Selection, Tree
-from buildd.solver.flights import together
+from buildd.solver.flights import AT_ONCE
+from sampan.cancellation import together
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 
@@ -123,7 +124,9 @@ async def content_key(op: Op, does: Digest, inputs: Sequence[Output], files: Fil
     if all(isinstance(output, Tree) and read.whole for output, read in zip(inputs, reads, strict=True)):
         parts = [tree_digest(each) for each in inputs if isinstance(each, Tree)]
     else:
-        parts = await together(_part(output, read, files) for output, read in zip(inputs, reads, strict=True))
+        parts = await together(
+            (_part(output, read, files) for output, read in zip(inputs, reads, strict=True)), AT_ONCE
+        )
     return digest_of("step", does, tuple(parts))
 
 
@@ -133,7 +136,7 @@ async def _part(output: Output, reads: Reads, files: FileWorker) -> Digest:
     checks: list[Coroutine[None, None, Digest]] = [
         _checksum(output, selection, may_miss, files) for selection, may_miss in reads.selections
     ]
-    return digest_of("files", tuple(await together(checks)))
+    return digest_of("files", tuple(await together(checks, AT_ONCE)))
 
 
 async def _checksum(output: Output, selection: Selection, may_miss: bool, files: FileWorker) -> Digest:
