@@ -36,8 +36,10 @@ of it has no equivalent.
 An unknown key, or a `.toml` that is no service's, is an error that names the nearest known one; a service that cannot
 read its configuration does not start. Lists are separated by commas in the environment and in flags. Tables can be
 written in the file alone. A change takes effect when the service starts again; containers go on meanwhile. SIGHUP to
-the engine (`systemctl reload`) has the services read their files again: certificates are taken from them at once, and a
-file that cannot be read leaves everything as it was.
+the engine (`systemctl reload`) has the services read their files again, and these are taken from them at once: the
+engine's certificates; registries, mirrors, `insecure_networks`, certificates of registries and how many transfers go on
+at a time; what containers get that do not say otherwise, `default_network_opts`, `labels`, `live_restore` and
+`shutdown_timeout_s`. The audit log is opened anew. A file that cannot be read leaves everything as it was.
 
 """
 

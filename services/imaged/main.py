@@ -114,12 +114,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     config, root = service.config, service.layout.data("imaged")
     _check(config)
     config.name_proxies(os.environ)
-    endpoints = Endpoints(
-        config.registries,
-        [Path(path) for path in config.certs_dirs],
-        config.docker_io_host,
-        config.insecure_networks,
-    )
+    endpoints = _endpoints(config)
     stores = await _recover(service, root)
     store, content, leases = stores.rows, stores.content, stores.leases
     ingests, partials = stores.ingests, stores.partials
@@ -154,6 +149,14 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         parallel=config.parallel_uploads,
     )
     service.stack.push_async_callback(pusher.close)
+
+    def reload(anew: ImagedConfig) -> None:
+        _check(anew)
+        endpoints.become(_endpoints(anew))
+        transport.reread_certificates()
+        puller.parallel, pusher.parallel = anew.parallel_downloads, anew.parallel_uploads
+
+    service.reloads.append(reload)
     traffic = Traffic(
         pusher,
         Saver(images, content, leases),
@@ -175,6 +178,15 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     lasting = LeasesServicer(LastingLeases(store, content))
     for each in (DiskServicer(collector, passes), ContentServicer(content, ingests), servicer, lasting):
         service.serve(each)
+
+
+def _endpoints(config: ImagedConfig) -> Endpoints:
+    return Endpoints(
+        config.registries,
+        [Path(path) for path in config.certs_dirs],
+        config.docker_io_host,
+        config.insecure_networks,
+    )
 
 
 def _check(config: ImagedConfig) -> None:

@@ -285,7 +285,7 @@ class Core:
             await self.shutdown.run()
 
     def _containers(self) -> Containers:
-        containers = Containers(
+        return Containers(
             self.memory, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
             self.bundles, self.events, self.background, self.paths,
             choose_runtime=lambda name: self.installed.choose(name).name,
@@ -293,12 +293,6 @@ class Core:
             defaults=self.service.config.defaults,
             remapping=self.remapping,
         )  # fmt: skip
-
-        def reload(config: RuntimedConfig) -> None:
-            containers.defaults = config.defaults
-
-        self.service.reloads.append(reload)
-        return containers
 
     def _observation(self) -> Observation:
         reader = CgroupReader(self.host.trees)
@@ -317,8 +311,9 @@ class Core:
         """Register everything that is served."""
         stopping = self.service.stopping
         streams = Streams(self.paths, self.events, self.background, stopping, self.logs.flush, self.watches)
+        containers = self._containers()
         local = LocalContainers(
-            self.memory, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
+            self.memory, containers, self.lifecycle, Waits(stopping), streams, self.execs,
             self._observation(), self._samples(), self.paths,
         )  # fmt: skip
         known = LocalHost(
@@ -341,9 +336,11 @@ class Core:
         networks.default_options = parse_default_options(self.service.config.default_network_opts)
 
         def reload(config: RuntimedConfig) -> None:
-            found, given = parse_default_options(config.default_network_opts), check_labels(config.labels)
-            networks.default_options, known.labels, known.log_driver = found, given, config.log_driver
-            known.seccomp_profile = config.seccomp_profile
+            # What may be refused comes first: then nothing has changed.
+            defaults, options = config.defaults, parse_default_options(config.default_network_opts)
+            known.labels = check_labels(config.labels)
+            containers.defaults, networks.default_options = defaults, options
+            known.log_driver, known.seccomp_profile = config.log_driver, config.seccomp_profile
             known.live_restore = self.shutdown.live_restore = config.live_restore
             self.shutdown.timeout_s = config.shutdown_timeout_s
 

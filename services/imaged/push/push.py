@@ -106,7 +106,7 @@ class Pusher:
         self._leases = leases
         self._sources = sources
         self._means = means
-        self._parallel = parallel
+        self.parallel = parallel  # of one push; may be changed for those to come
         self._running: set[asyncio.Task[Pushed]] = set()
 
     async def close(self) -> None:
@@ -220,7 +220,8 @@ class Pusher:
         push: Callable[[Descriptor], Awaitable[None]],
         report: Callable[[PushStep], None],
     ) -> None:
-        slots = asyncio.Semaphore(self._parallel)
+        parallel = self.parallel
+        slots = asyncio.Semaphore(parallel)
 
         async def bring_in_turn(blob: Descriptor) -> None:
             async with slots:
@@ -228,7 +229,7 @@ class Pusher:
 
         # The first one alone: if it is refused, nothing else need be tried, and tokens are asked for once.
         first, *rest = {blob.digest: blob for blob in blobs}.values()
-        for blob in rest[self._parallel :]:
+        for blob in rest[parallel:]:
             report(PushStep(blob.digest, PushPhase.WAITING, 0, blob.size))
         await push(first)
         try:

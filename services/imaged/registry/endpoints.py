@@ -94,6 +94,13 @@ class Endpoints:
                 _check_mirror(mirror)
             self._configured[registry.host] = registry
 
+    def become(self, other: "Endpoints") -> None:
+        """Know the configuration that ``other`` knows; what has been asked for before is not disturbed."""
+        self._insecure_networks = other._insecure_networks
+        self._certs_dirs = other._certs_dirs
+        self._docker_io_host = other._docker_io_host
+        self._configured = other._configured
+
     def of(
         self, registry: str, credentials: Credentials = ANONYMOUS, *, insecure: bool = False
     ) -> tuple[Endpoint, ...]:

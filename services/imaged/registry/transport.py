@@ -143,6 +143,10 @@ class Transport:
             )
         return self._session
 
+    def reread_certificates(self) -> None:
+        """Have files of certificates read again for the next connection that needs them."""
+        self._contexts.clear()
+
     def _context(self, tls: Tls) -> ssl.SSLContext:
         context = self._contexts.get(tls)
         if context is None:

@@ -56,7 +56,7 @@ class Puller:
         self._leases = leases
         self._downloads = downloads
         self._metrics = metrics
-        self._parallel = parallel
+        self.parallel = parallel  # of one pull; may be changed for those to come
         self._running: set[asyncio.Task[tuple[str, Fetched]]] = set()
 
     async def close(self) -> None:
@@ -160,7 +160,7 @@ class Puller:
     async def _layers(
         self, lease: str, manifest: Manifest, clients: Sequence[RegistryClient], progress: Progress
     ) -> None:
-        slots = asyncio.Semaphore(self._parallel)
+        slots = asyncio.Semaphore(self.parallel)
 
         async def fetch(descriptor: Descriptor) -> None:
             async with slots:

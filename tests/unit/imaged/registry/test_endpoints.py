@@ -99,3 +99,12 @@ def test_mirror_url_that_is_none_is_refused(url: str) -> None:
 def test_registry_configured_twice_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="configured twice"):
         Endpoints([RegistryConfig("docker.io"), RegistryConfig("docker.io")])
+
+
+def test_a_new_configuration_takes_the_place_of_the_former() -> None:
+    endpoints = Endpoints([RegistryConfig("reg.example", insecure=True)])
+    mirror = MirrorConfig("https://mirror.example")
+    endpoints.become(Endpoints([RegistryConfig("docker.io", mirrors=(mirror,))], insecure_networks=("10.0.0.0/8",)))
+    assert endpoints.of("docker.io")[0].urls == ("https://mirror.example",)
+    assert [endpoint.tls.verify for endpoint in endpoints.of("reg.example")] == [True]
+    assert [endpoint.tls.verify for endpoint in endpoints.of("10.1.1.1")] == [False]
