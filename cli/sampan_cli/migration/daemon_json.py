@@ -230,9 +230,13 @@ def _rule(given: Mapping[str, Any]) -> dict[str, Any]:
     return rule
 
 
+# Of dockerd's features: what the engine has in any case.
+_ALWAYS_ON: Final = ("buildkit", "cdi", "containerd-snapshotter")
+
+
 def _features(result: Translation, value: Any) -> None:
     for name, given in value.items():
-        if not (name in ("buildkit", "containerd-snapshotter") and given):
+        if not (name in _ALWAYS_ON and given):
             result.without.append(f"features: {name}: the engine has nothing like it")
 
 

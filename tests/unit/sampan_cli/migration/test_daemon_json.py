@@ -63,7 +63,7 @@ WHOLE: dict[str, Any] = {
     "host-gateway-ips": ["192.0.2.1", "2001:db8::1"],
     "proxies": {"http-proxy": "http://proxy.example:3128", "no-proxy": ".lan"},
     "log-format": "text",
-    "features": {"buildkit": True},
+    "features": {"buildkit": True, "cdi": True, "containerd-snapshotter": True},
     "icc": True,
     "userns-remap": "default",
     "bip": "10.1.0.1/24",
