@@ -93,6 +93,14 @@ class Settings:
     defer_bytes: int = 0  # layers of that size get a blob when somebody needs one; 0: all get one at once
     max_processes: int = 0  # of one step, threads among them; 0: half of what the system allows; -1: any number
 
+    def executor(
+        self, steps: Steps, makers: Makers, platforms: HostPlatforms, reach: Callable[[], Awaitable[None]]
+    ) -> StepExecutor:
+        """Return what runs steps within these bounds."""
+        parallelism = self.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
+        most = self.max_processes or most_processes() // 2
+        return StepExecutor(steps, makers, platforms, parallelism, reach, most)
+
 
 # Says when records of the cache were made, by their IDs: see ``Results``.
 Created: TypeAlias = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
@@ -165,22 +173,12 @@ async def assemble(
         )
         await stack.enter_async_context(cache)
         platforms = HostPlatforms(host_platform())
-        parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
         makers = Makers(trees, files, granted, mounts)
-        executor = StepExecutor(
-            engine.runtime.steps, makers, platforms, parallelism, reach, settings.max_processes or most_processes() // 2
-        )
+        executor = settings.executor(engine.runtime.steps, makers, platforms, reach)
         parts = Parts(
-            sources=sources,
-            files=files,
-            trees=trees,
-            executor=executor,
-            results=results,
-            platform=platforms.host,
-            now_ns=time.time_ns,
-            reach=reach,
-            meter=meter,
-        )
+            sources=sources, files=files, trees=trees, executor=executor, results=results, platform=platforms.host,
+            now_ns=time.time_ns, reach=reach, meter=meter,
+        )  # fmt: skip
 
         def after_build() -> None:
             cache.poke()

@@ -1,7 +1,7 @@
 """Put crid together and run it."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,7 @@ from sampan.resource.event import Event
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.service.listening import load_certificate, parse_address
+from sampan.service.set_aside import SetAside
 from sampan.sys import netns
 
 NAME: Final = "crid"
@@ -93,16 +94,7 @@ async def build(service: Service[CriConfig]) -> None:
     sandboxes = Sandboxes(parts)
     containers = Containers(engine, records, sandboxes, members, handlers, time.time_ns)
     unread = {"sandbox": await kept.load(), "container": await records.load()}
-    for kind, found in unread.items():
-        for name, reason in found.items():
-            service.set_aside.add(kind, name, reason)
-    # What belongs to a record that cannot be read may well live.
-    spared = unread["sandbox"]
-    for name, reason in (await networks.recover([*sandboxes.networked(), *spared])).items():
-        service.set_aside.add("network", name, reason)
-    for name, reason in (await sandboxes.recover(spared)).items():
-        service.set_aside.add("sandbox", name, reason)
-    await containers.recover(thorough=not any(unread.values()))
+    await _recover(service.set_aside, unread, networks, sandboxes, containers)
 
     def ends() -> AsyncGenerator[Event | None, None]:
         return following.events(engine.runtime, filters={"event": (ENDED,)}, owner=OWNER)
@@ -120,13 +112,7 @@ async def build(service: Service[CriConfig]) -> None:
 
     metrics.watch_states(lambda: [each.state.value for each in sandboxes.everything()], states)
 
-    ports = SandboxPorts(sandboxes.network_of)
-    processes = EngineProcesses(engine.containers, engine.execs)
-    streams = StreamingServer(Tokens(time.monotonic), processes, ports, service.metrics, config.stream_idle_s)
-    stack.push_async_callback(streams.close)
-    tls = load_certificate(config.stream_tls_cert, config.stream_tls_key)
-    await streams.listen(parse_address(config.stream_listen), tls)
-
+    streams = await _listen(service, engine, SandboxPorts(sandboxes.network_of))
     layers = layout.data("snapshotter")
     usages = Usages(
         engine.containers,
@@ -147,6 +133,37 @@ async def build(service: Service[CriConfig]) -> None:
         )
     )
     service.serve(image_service(ImageServicer(PodImages(engine, config.pinned_images, layers))))
+
+
+async def _recover(
+    set_aside: SetAside,
+    unread: Mapping[str, Mapping[str, str]],
+    networks: PodNetworks,
+    sandboxes: Sandboxes,
+    containers: Containers,
+) -> None:
+    """Put in order what the last life has left; ``unread`` are records that cannot be read, by kind, and why."""
+    for kind, found in unread.items():
+        for name, reason in found.items():
+            set_aside.add(kind, name, reason)
+    # What belongs to a record that cannot be read may well live.
+    spared = unread["sandbox"]
+    for name, reason in (await networks.recover([*sandboxes.networked(), *spared])).items():
+        set_aside.add("network", name, reason)
+    for name, reason in (await sandboxes.recover(spared)).items():
+        set_aside.add("sandbox", name, reason)
+    await containers.recover(thorough=not any(unread.values()))
+
+
+async def _listen(service: Service[CriConfig], engine: Services, ports: SandboxPorts) -> StreamingServer:
+    """Serve streams of pods at the configured address, until the service ends."""
+    config = service.config
+    processes = EngineProcesses(engine.containers, engine.execs)
+    streams = StreamingServer(Tokens(time.monotonic), processes, ports, service.metrics, config.stream_idle_s)
+    service.stack.push_async_callback(streams.close)
+    tls = load_certificate(config.stream_tls_cert, config.stream_tls_key)
+    await streams.listen(parse_address(config.stream_listen), tls)
+    return streams
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ from runtimed.host.advisories import sentence
 from runtimed.host.facts import read_host
 from runtimed.host.info import Installed, check_labels, conmon_version, find_init
 from runtimed.host.root import check_root
-from runtimed.host.runtimes import find_runtimes, named_paths
+from runtimed.host.runtimes import Runtimes, find_runtimes, named_paths
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
 from runtimed.lifecycle.idmapped import MappedMounts
@@ -106,7 +106,7 @@ class Core:
 
     def __init__(self, service: harness.Service[RuntimedConfig], store: Store, past: Sequence[Event]) -> None:
         config, layout = service.config, service.layout
-        self.service = service
+        self.service, self.store = service, store
         self.paths = Paths(layout.data("runtimed"), layout.run("runtimed"))
         self.paths.make()
         self.rows = ContainerStore(store)
@@ -122,18 +122,7 @@ class Core:
         self.remapping = config.remapping
         if self.remapping is not None and not self.host.is_at_least(5, 19):
             raise InvalidArgumentError(f"userns_remap: Linux {self.host.kernel} cannot map layers, 5.19 can")
-        self.installed = find_runtimes(
-            self.host,
-            scratch=self.paths.run,
-            cache=self.paths.data / "runtimes.json",
-            cgroups=self.cgroups,
-            preferred=config.runtime,
-            configured=named_paths(config.runtimes),
-        )
-        for found in self.installed.found:
-            if found.vulnerabilities:
-                told = sentence(found.name, found.version, found.vulnerabilities)
-                service.state.note(f"runtime {found.name}", told)
+        self.installed = self._find_runtimes()
         self.bundles = OciBundles(
             self.host,
             cgroups=self.cgroups,
@@ -157,20 +146,7 @@ class Core:
             Plugins(Path(config.plugin_socket_dir), tuple(map(Path, config.plugin_spec_dirs))),
         )
         self.snapshots = self._snapshots()
-        table = Nftables()
-        service.rest.also(table.give_back)
-        self.network = NetworkStack(
-            names=KernelNames.of(layout),
-            run=self.paths.run / "network",
-            store=NetworkStore(store),
-            table=table,
-            publish=self.publish,
-            set_aside=service.set_aside,
-            pools=parse_default_pools(config.default_address_pools),
-            default_bridge=config.default_bridge,
-            host_gateways=config.host_gateways,
-            kept=KeptSockets(os.environ.get("NOTIFY_SOCKET", "")),
-        )
+        self.network = self._network()
         self.records = Records(self.memory, self.paths, self.network)
         self.logs = LogKeeper(self.paths, os.environ)
         self.runner = self._runner()
@@ -204,6 +180,37 @@ class Core:
     def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         """Publish what happened to networks and volumes."""
         self.events.publish(Event(type, action, actor_id, attributes))
+
+    def _find_runtimes(self) -> Runtimes:
+        found = find_runtimes(
+            self.host,
+            scratch=self.paths.run,
+            cache=self.paths.data / "runtimes.json",
+            cgroups=self.cgroups,
+            preferred=self.service.config.runtime,
+            configured=named_paths(self.service.config.runtimes),
+        )
+        for each in found.found:
+            if each.vulnerabilities:
+                told = sentence(each.name, each.version, each.vulnerabilities)
+                self.service.state.note(f"runtime {each.name}", told)
+        return found
+
+    def _network(self) -> NetworkStack:
+        config, table = self.service.config, Nftables()
+        self.service.rest.also(table.give_back)
+        return NetworkStack(
+            names=KernelNames.of(self.service.layout),
+            run=self.paths.run / "network",
+            store=NetworkStore(self.store),
+            table=table,
+            publish=self.publish,
+            set_aside=self.service.set_aside,
+            pools=parse_default_pools(config.default_address_pools),
+            default_bridge=config.default_bridge,
+            host_gateways=config.host_gateways,
+            kept=KeptSockets(os.environ.get("NOTIFY_SOCKET", "")),
+        )
 
     def _snapshots(self) -> OwnSnapshots:
         own = self.service.config.snapshotter_socket
