@@ -13,6 +13,7 @@ from sampan.resource.container import (
     ContainerState,
     EndpointState,
     HealthStatus,
+    MountPoint,
     NetworkSettings,
     PublishedPort,
     Status,
@@ -346,20 +347,20 @@ def _health_note(state: ContainerState) -> str:
     return " (health: starting)" if starting else f" ({state.health.status.value})"
 
 
-def points_json(container: ContainerDetails) -> list[dict[str, object]]:
-    """Return the mounts as they are, in the shape of ``Mounts`` in an inspect and in a list.
-
-    Those that a client asked for as ``Tmpfs`` are told there alone.
-    """
+def points(container: ContainerDetails) -> list[MountPoint]:
+    """Return the mounts as they are, but for those that a client asked for as ``Tmpfs``, which are told there alone."""
     spec, told = container.spec, set[str]()
     if not spec.docker:
         told = {posixpath.normpath(target) for target in host_config_view.tmpfs_json(spec.mounts)}
     elif b'"Tmpfs":{' in spec.docker:
         told = {posixpath.normpath(target) for target in (sent_json(spec).get("HostConfig") or {}).get("Tmpfs") or {}}
+    return [point for point in container.mounts if point.type is not MountType.TMPFS or point.target not in told]
+
+
+def points_json(container: ContainerDetails) -> list[dict[str, object]]:
+    """Return ``points`` in the shape of ``Mounts`` in an inspect and in a list."""
     result = []
-    for point in container.mounts:
-        if point.type is MountType.TMPFS and point.target in told:
-            continue
+    for point in points(container):
         row: dict[str, object] = {"Type": point.type.value}
         if point.name:
             row["Name"] = point.name

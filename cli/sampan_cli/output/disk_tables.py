@@ -76,7 +76,7 @@ def _cache_document(record: UsageRecord, now_s: float) -> dict[str, str]:
     used = bool(record.last_used_ns)
     return {
         "ID": record.id,
-        "Parent": record.parents[0] if len(record.parents) == 1 else "",
+        "Parent": ", ".join(record.parents),
         "CacheType": record.type,
         "Description": record.description,
         "Size": human_size(record.size_bytes, 3),

@@ -145,7 +145,8 @@ async def _containers(call: Call, used: DiskUse) -> Rows:
 
 
 def _record_json(record: UsageRecord, version: Version) -> JsonObject:
-    parents: JsonObject = {"Parents": list(record.parents)} if record.parents else {}
+    # dockerd writes the name with a space before it, and so it is read by Docker's client.
+    parents: JsonObject = {name: list(record.parents) for name in ("Parents", " Parents") if record.parents}
     if version < (1, 42):
         parents = {"Parent": record.parents[0] if len(record.parents) == 1 else ""}
     return {

@@ -127,7 +127,7 @@ def container_row(
     container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0
 ) -> dict[str, object]:
     """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
-    from sampan.docker.container_view import live_network, quoted, status_text
+    from sampan.docker.container_view import live_network, points, quoted, status_text
     from sampan.docker.durations import ago
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
@@ -136,7 +136,7 @@ def container_row(
     network = live_network(container)
     spec = container.spec
     command = " ".join(quoted(word) for word in (*spec.process.entrypoint, *spec.process.cmd))
-    sources = [point.name or point.source for point in container.mounts]
+    sources = [point.name or point.source for point in points(container)]
     own_bytes = container.size_rw_bytes or 0
     written, total = human_size(own_bytes, 3), own_bytes + below_bytes
     created_s = int(container.created.timestamp())
