@@ -28,7 +28,7 @@ DEPENDS = (
     "systemd systemd-sysv dbus conmon crun nftables python3 libnftables1 libstdc++6 procps ca-certificates"
 )  # fmt: skip
 FOREVER = ("sleep", "100000")
-POLITE = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
+POLITE = ("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
 
 # Asks the Docker API at the socket that systemd listens at.
 ASK = """
@@ -266,7 +266,8 @@ def test_an_older_program_refuses_what_a_newer_one_has_written(machine: Machine)
 def test_a_reboot_ends_containers_by_their_signals_and_starts_them_by_their_policies(machine: Machine) -> None:
     machine.sampan("stop", "--time", "1", "unless")
     machine.sampan("run", "-d", "--name", "polite", "app:1", *POLITE)
-    machine.docker("restart", "--time", "60", machine.name, timeout=120)
+    eventually(lambda: machine.sampan("logs", "polite").line == "ready", "its trap is set")
+    machine.docker("restart", "--time", "60", machine.name, timeout=300)
     machine.wait_until_booted()
     assert machine("systemctl", "is-active", "sampan").line == "active"
     eventually(lambda: machine.states()["always"] == "Up", "the policy is obeyed")
@@ -303,7 +304,8 @@ def test_systemd_has_containers_as_scopes_and_keeps_their_limits(machine: Machin
     machine("systemctl", "restart", "sampan")
     assert machine.states()["scoped"] == "Up"
     machine.sampan("rm", "--force", "scoped")
-    assert machine("systemctl", "list-units", "--all", "--no-legend", f"sampan-{made}.scope").lines == []
+    gone = ("systemctl", "list-units", "--all", "--no-legend", f"sampan-{made}.scope")
+    eventually(lambda: machine(*gone).lines == [], "systemd has let its scope go")
 
 
 def test_pods_are_in_slices_that_kubelet_names(machine: Machine, tmp_path: Path) -> None:
@@ -327,7 +329,8 @@ def test_pods_are_in_slices_that_kubelet_names(machine: Machine, tmp_path: Path)
         "a slice is expected" in machine.fails("/usr/lib/sampan/bin/python3", "-P", "/root/pod.py", "misplace").stderr
     )
     machine("/usr/lib/sampan/bin/python3", "-P", "/root/pod.py", "remove")
-    assert machine("systemctl", "list-units", "--all", "--no-legend", scope).lines == []
+    gone = ("systemctl", "list-units", "--all", "--no-legend", scope)
+    eventually(lambda: machine(*gone).lines == [], "systemd has let its scope go")
     machine("rm", "-r", drop_in, "/etc/sampan/runtimed.toml")
     machine("systemctl", "daemon-reload")
     machine("systemctl", "restart", "sampan")

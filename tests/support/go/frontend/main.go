@@ -218,7 +218,7 @@ func asClient(ctx context.Context, address, image string) error {
 			said, err := run(ctx, container, nil, "/bin/sh", "-c", script)
 			show(what, said, err)
 		}
-		sh("shared", "hostname; echo kept > /scratch/file; cat /proc/1/cmdline | tr '\\0' ' '")
+		sh("shared", "hostname; echo kept > /scratch/file; until grep -q sleep /proc/1/cmdline; do sleep 0.1; done; cat /proc/1/cmdline | tr '\\0' ' '")
 		sh("seen", "cat /scratch/file; echo $OWN; exit 7")
 		said, err := run(ctx, container, io.NopCloser(strings.NewReader("typed")), "/bin/cat")
 		show("stdin", said, err)
