@@ -79,7 +79,7 @@ def agent(short: Path) -> Iterator[Path]:
         yield path
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_lists_are_made_annotated_shown_and_pushed_alike(both: Both, app: str, r
     assert both("rm", f"{app}:1", f"{app}:1").code == 1
     with registry.session() as session:
         path = f"{registry.url}/v2/{app.partition('/')[2]}/manifests/{pushed.lines[-1]}"
-        content = session.get(path, headers={"Accept": OCI_INDEX}, timeout=10).content
+        content = session.get(path, headers={"Accept": OCI_INDEX}, timeout=60).content
     assert sha256(content) == pushed.lines[-1]
 
 

@@ -25,7 +25,7 @@ def test_pattern_that_would_backtrack_for_ever_is_answered(docker: DockerClient,
     for command in (("ps", "--all"), ("network", "ls"), ("volume", "ls")):
         for key in ("name", "id"):
             if (command[0], key) != ("volume", "id"):
-                docker(*command, "--quiet", "--filter", f"{key}={pattern}", timeout=20)
+                docker(*command, "--quiet", "--filter", f"{key}={pattern}", timeout=60)
 
 
 @pytest.mark.parametrize(

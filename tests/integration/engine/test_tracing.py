@@ -106,7 +106,7 @@ def test_a_start_is_one_trace_from_the_request_to_the_runtime(
 def test_an_engine_does_not_wait_for_a_collector_that_is_away(collector: Collector, docker_config: Path) -> None:
     with run_engine(dict.fromkeys(STARTED, 'traces = "http://127.0.0.1:1/v1/traces"\n')) as running:
         docker = DockerClient(running.host, docker_config)
-        assert docker("version", "--format", "{{.Server.Version}}", timeout=30).line
+        assert docker("version", "--format", "{{.Server.Version}}", timeout=60).line
 
 
 def test_without_it_nothing_of_opentelemetry_is_imported() -> None:

@@ -66,10 +66,10 @@ def sampan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sampan]:
     with tempfile.TemporaryDirectory() as root:  # not tmp_path: that is too long for a socket
         thread = threading.Thread(target=lambda: asyncio.run(serve(Path(root))))
         thread.start()
-        fake, loop = running.result(10)
+        fake, loop = running.result(60)
         yield Sampan(fake, loop)
         loop.call_soon_threadsafe(stop[0].set)
-        thread.join(10)
+        thread.join(60)
 
 
 @dataclass

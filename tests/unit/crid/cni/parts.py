@@ -15,7 +15,7 @@ from sampan.json_types import JsonObject
 from tests.fakes.cni_plugins import CniPlugins
 from tests.fakes.cni_records import InMemoryRecords
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class CountingMeter:

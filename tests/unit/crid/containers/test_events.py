@@ -71,7 +71,7 @@ def pod_events(machine: Machine, *sandboxes: Sandbox) -> PodEvents:
 
 @asynccontextmanager
 async def listening(events: PodEvents) -> AsyncIterator[AsyncGenerator[PodEvent | None, None]]:
-    async with asyncio.timeout(20), aclosing(events.subscribe()) as found:
+    async with asyncio.timeout(60), aclosing(events.subscribe()) as found:
         assert await anext(found) is None
         yield found
 

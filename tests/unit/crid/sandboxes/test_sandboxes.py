@@ -129,7 +129,7 @@ async def test_plugins_that_hang_hold_up_neither_a_refusal_nor_a_start(
         asked.append(sandbox)
         await asyncio.Event().wait()
 
-    async with world.life() as crid, asyncio.timeout(20):
+    async with world.life() as crid, asyncio.timeout(60):
         crid.networks.remove = hang  # type: ignore[method-assign]
         world.machine.refuse["networks.add"] = UnavailableError("no network")
         with pytest.raises(UnavailableError, match="no network"):

@@ -86,7 +86,7 @@ async def test_a_child_that_goes_on_with_its_parents_arguments_is_waited_for(tmp
     await asyncio.sleep(0)
     assert not waiting.done()
     os.close(word)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await waiting
 
 
@@ -149,7 +149,7 @@ async def test_one_without_arguments_for_the_moment_of_its_exec_is_found(
 
         monkeypatch.setattr(os, "sched_yield", look_again)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await kill_at_work_on(tmp_path)
             assert looks >= 2
             if appear:

@@ -171,7 +171,7 @@ async def test_an_exec_whose_conmon_has_not_written_its_pid_runs_and_has_the_exi
         await execs.recover()
         assert execs.known.get(record.id).running
         conmon.communicate(b"go\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await execs.known.find(record.id).done.wait()
     finally:
         conmon.kill()
@@ -185,6 +185,6 @@ async def test_an_exec_that_was_recorded_and_never_begun_has_not_run(
     await store.add_exec(record, 1)
     await store.set_exec(record)
     await execs.recover()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await execs.known.find(record.id).done.wait()
     assert execs.known.get(record.id).exit_code == 137
