@@ -326,17 +326,17 @@ class MemoryStore:
         *,
         intent: Intent | None = None,
         telling: Telling | None = None,
+        durable: bool = True,
     ) -> Container:
         """Record and show what ``change`` makes of the container as it is by then, with the event of it; return that.
 
-        Raises:
-            NotFoundError: it was removed meanwhile.
+        Raises NotFoundError: it was removed meanwhile.
         """
         async with entry.recording:
             self.check_known(entry)
             new, settled = change(entry.container), entry.intent if intent is None else intent
             row = entry.row_with(new, settled)
-            await self._store.set_container(row, _event_of(telling), durable=not passes(new))
+            await self._store.set_container(row, _event_of(telling), durable=durable and not passes(new))
             _note_recorded(telling)
             entry.container, entry.intent = new, settled
             if settled is not Intent.CREATING:
@@ -346,7 +346,7 @@ class MemoryStore:
     async def remove(self, entry: Entry, *, telling: Telling | None = None) -> None:
         """Forget it, and record the event of that."""
         async with entry.recording:
-            durable = not passes(entry.container)
+            durable = is_waited_for(entry.container)
             await self._store.remove_container(entry.id, _event_of(telling), durable=durable)
             _note_recorded(telling)
             self._set_aside.drop("container", entry.id)
@@ -367,6 +367,11 @@ def passes(container: Container) -> bool:
     been made may still be there as one that was never started.
     """
     return container.spec.auto_remove
+
+
+def is_waited_for(container: Container) -> bool:
+    """Whether more than its end waits for the disk: after a power cut a pod's is never started, but told of."""
+    return not container.spec.owner and not passes(container)
 
 
 def _full_name(container: Container) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from runtimed.containers.defaults import ContainerDefaults
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
 from runtimed.containers.links import with_ids
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, passes, utcnow
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, is_waited_for, utcnow
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.remapping import Remapping
@@ -203,20 +203,21 @@ class Containers:
         try:
             places = self._paths.container(container.id)
             mounts = placed(await self._volumes.resolve(container.id, container.spec), container.spec, places)
-            passing = passes(container)
-            entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id, transient=passing)
+            waits, chain_id = is_waited_for(container), container.spec.chain_id
+            entry.root_mounts = await self._snapshots.prepare(container.id, chain_id, transient=not waits)
             for key, mount in image_views(container.id, container.spec).items():
                 await self._snapshots.view(key, mount.chain_id)
             if container.spec.owner:  # whose clients look for it now; Docker's at the start
                 await self._runner.check_parts(entry)
-            home = places.home
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             entry.container = replace(container, mounts=mounts)
             # At create and not at the first start: others may use the volumes of a container that never runs.
             async with entry.lock:
                 await self._runner.fill_volumes(entry)
             with self._events.recording(entry.container, "create") as telling:
-                await self._memory.change(entry, lambda made: made, intent=Intent.SETTLED, telling=telling)
+                await self._memory.change(
+                    entry, lambda made: made, intent=Intent.SETTLED, telling=telling, durable=waits
+                )
         except BaseException:
             await self._undo(entry)
             raise

@@ -15,7 +15,7 @@ from typing import Final
 
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon, find_first_process, read_exit_code, read_exit_time
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, is_waited_for, utcnow
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
@@ -105,7 +105,8 @@ class Lifecycle:
         health = Health() if is_checked(entry.container.spec.health_check) else None
         state = ContainerState(Status.RUNNING, pid=started.pid, started_at=started.at, health=health, user=started.user)
         with self._events.recording(entry.container, "start") as telling:
-            await self._memory.set_state(entry, state, network=started.network, telling=telling)
+            durable = is_waited_for(entry.container)
+            await self._memory.set_state(entry, state, network=started.network, telling=telling, durable=durable)
         self._up(entry)
         self._oom.watch(entry)
 

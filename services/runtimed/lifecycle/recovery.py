@@ -29,7 +29,7 @@ from pathlib import Path
 
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.conmon.running import find_conmon
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, passes
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, is_waited_for
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
@@ -114,8 +114,8 @@ class Recovery:
         if self._lossy:
             return
         self._remove_strays(self._memory)
-        # What passes does not wait for the disk, nor does its snapshot: a power cut may leave one of both.
-        made = [entry for entry in self._memory if entry.status is Status.CREATED and passes(entry.container)]
+        # Where the disk is not waited for, it is not for the snapshot either: a power cut may leave one of both.
+        made = [one for one in self._memory if one.status is Status.CREATED and not is_waited_for(one.container)]
         self._background.watch(self._remove_stray_snapshots(made), "stray snapshots")
 
     async def _record_networks(self, entry: Entry, settings: NetworkSettings) -> None:

@@ -5,7 +5,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtimed.containers.memory_store import UP, Entry, MemoryStore
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, is_waited_for
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
@@ -47,7 +47,8 @@ class Removal:
             entry.removes_volumes = volumes
             # On a full disk the removal itself makes room for its record; repeated, it finds less to do.
             removing = _with(entry.container.state, Status.REMOVING)
-            await self._memory.set_state(entry, removing, intent=Intent.REMOVING, happened=True)
+            durable = is_waited_for(entry.container)
+            await self._memory.set_state(entry, removing, intent=Intent.REMOVING, happened=True, durable=durable)
             try:
                 await self.give_back(entry, volumes=volumes)
                 with self._events.recording(entry.container, "destroy") as telling:

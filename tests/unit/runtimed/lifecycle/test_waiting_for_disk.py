@@ -66,14 +66,28 @@ async def test_what_stays_waits_once_for_each_state_that_a_client_is_told(store:
         assert [*waits, store.waited - before] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("auto_remove", [True, False])
-async def test_what_passes_and_was_left_without_its_snapshot_is_removed(world: World, auto_remove: bool) -> None:
+async def test_a_pod_s_container_waits_for_its_end_alone(store: WatchedStore, world: World) -> None:
     async with world.engine() as engine:
-        await engine.make(auto_remove=auto_remove)
+        before = store.waited
+        entry = await engine.make(owner="cri")
+        await engine.lifecycle.start(entry)
+        assert store.waited == before
+        await end(engine, entry)
+        assert store.waited == before + 1
+        await engine.containers.remove(entry, force=False, volumes=True)
+        assert store.waited == before + 1
+
+
+@pytest.mark.parametrize("how", [{"auto_remove": True}, {"owner": "cri"}, {}])
+async def test_what_waits_for_no_disk_and_was_left_without_its_snapshot_is_removed(
+    world: World, how: dict[str, object]
+) -> None:
+    async with world.engine() as engine:
+        await engine.make(**how)  # type: ignore[arg-type]  # of a spec, by name
     world.host.snapshots.clear()  # a power cut took it: the snapshotter's database is another one
     async with world.engine() as engine:
         await engine.settle()
-        assert (engine.one() is None) == auto_remove
+        assert (engine.one() is None) == bool(how)
 
 
 async def test_what_passes_and_was_made_stays_to_be_started(world: World) -> None:
