@@ -212,6 +212,12 @@ MEASURES: Mapping[str, Measure] = {
     "build-context": Measure(
         f"build: context of {CONTEXT_FILES:,} files, the second time", "s", builds.context_again, 5
     ),
+    "build-again-walk": Measure(
+        "build: nothing changed, as a multiple of the client's walk alone", "×", builds.again_beside_walk, 7
+    ),
+    "build-context-walk": Measure(
+        f"build: {CONTEXT_FILES:,} files, as a multiple of the client's walk alone", "×", builds.context_beside_walk, 5
+    ),
     "build-stages": Measure(
         f"build: two stages of {' and '.join(map(str, STAGES_S))} s that do not need each other, three steps after",
         "s",

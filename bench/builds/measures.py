@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench import processes
 from bench.builds import clients, projects
+from bench.builds.walk import walking
 from bench.engines import Engine
 from bench.measure import SETTLE_S, Bench, Unmeasured
 
@@ -60,6 +62,26 @@ def context_again(engine: Engine, bench: Bench) -> float:
     took = _again(engine, bench, context, "files", clients.by_buildkit)
     _check(engine, "files", str(projects.CONTEXT_FILES))
     return took
+
+
+def again_beside_walk(engine: Engine, bench: Bench) -> float:
+    """The same application once more, as a multiple of what its client takes to walk the context."""
+    return again(engine, bench) / _walk(engine, bench, _application(bench), "source")
+
+
+def context_beside_walk(engine: Engine, bench: Bench) -> float:
+    """The context of very many files, likewise."""
+    return context_again(engine, bench) / _walk(engine, bench, bench.directory / "build-files", "data")
+
+
+def _walk(engine: Engine, bench: Bench, context: Path, *follow: str) -> float:
+    """Return the seconds of the same client with a builder that has the context walked, and does nothing else."""
+    if engine.api_socket is None:
+        raise Unmeasured
+    socket = bench.directory / "walk.sock"
+    with walking(socket, *follow):
+        alone = replace(engine, environment={**engine.environment, "DOCKER_HOST": f"unix://{socket}"})
+        return clients.by_buildkit(alone, context, "walked")
 
 
 def stages(engine: Engine, bench: Bench) -> float:
