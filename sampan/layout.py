@@ -12,6 +12,7 @@
 <run-root>/cli.sock        commands of the command line: see ``sampan_cli.warm``
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,19 @@ class Layout:
     def unfinished(self, service: str) -> Path:
         """Is there while a service runs that is started when it is asked, and after it was killed."""
         return self.data(service) / "unfinished"
+
+    def empty(self, service: str) -> Path:
+        """Is there while such a service does not run, has come to its end in order and has nothing on disk."""
+        return self.data(service) / "empty"
+
+    def is_empty(self, service: str) -> bool:
+        """Whether a service that is started when it is asked has nothing, so that it need not be. Blocks, not for long.
+
+        False as well if that cannot be told from here: by somebody who may not look, or of an engine elsewhere.
+        """
+        with contextlib.suppress(OSError):
+            return self.there is None and (self.empty(service).exists() or not self.data(service).exists())
+        return False
 
     def socket(self, service: str) -> Path:
         """The service's gRPC socket."""

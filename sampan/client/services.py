@@ -164,7 +164,13 @@ class Services:
         """What builds, for those who ask for it: an engine does everything else without."""
         from sampan.client.builds.client import BuildsClient
 
-        return BuildsClient(self._buildd, self.layout.socket(_BUILDER), self.layout.desk(_BUILDER), waits=self._waits)
+        return BuildsClient(
+            self._buildd,
+            self.layout.socket(_BUILDER),
+            self.layout.desk(_BUILDER),
+            waits=self._waits,
+            is_empty=lambda: self.layout.is_empty(_BUILDER),
+        )
 
     @property
     def content_disk(self) -> "Disk":

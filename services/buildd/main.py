@@ -1,6 +1,7 @@
 """The builder's wiring and life; the only file that knows every room."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -12,6 +13,7 @@ from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.build.frontends import FrontendParts
+from buildd.cache.collector import BuildCache
 from buildd.configuration import Config
 from buildd.exporters.exporters import BuildExporters
 from buildd.exporters.layers import LayerConverter
@@ -36,13 +38,15 @@ from sampan.client.services import Services
 from sampan.client.storage.content import ContentClient
 from sampan.docker.options.namespaces import BRIDGE
 from sampan.engine import publish
-from sampan.errors import DatabaseDamagedError, DataLossError
+from sampan.errors import DatabaseDamagedError, DataLossError, SampanError
 from sampan.handing.desk import Desk
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
 from sampan.service.harness import Service, run
+from sampan.sys.files import sync_directory
 
 _REACH_S: Final = 20.0  # the services that this one needs start before it
+_LOOK_S: Final = 1.0  # for the end, which somebody waits for
 
 
 async def build(service: Service[Config]) -> None:
@@ -75,9 +79,12 @@ async def _build(service: Service[Config]) -> None:
     config, layout, stack = service.config, service.layout, service.stack
     config.name_proxies(os.environ)
     data = layout.data(SERVICE)
+    last_words = _LastWords(layout.empty(SERVICE))
+    stack.callback(last_words.leave)  # when everything is closed
     engine = await stack.enter_async_context(Services.connect(layout, waits=True))
     await engine.reach(_REACH_S)
     store = await service.open_store(data / "cache.db", "buildd.schema")
+    stack.push_async_callback(last_words.find)  # while that is open, and nothing else that could add to it
     sessions = AttachedSessions(ServedSession)
     clients = Clients(sessions)
     content = ContentClient(engine.channels["imaged"])
@@ -101,6 +108,7 @@ async def _build(service: Service[Config]) -> None:
             metrics,
         )
     )
+    last_words.cache = parts.cache
     driver = (await engine.layers.drivers()).driver
     bridge = await engine.runtime.networks.get(BRIDGE)
     layers = LayerConverter(content, engine, parts.files, data / "converted")
@@ -148,6 +156,34 @@ async def _build(service: Service[Config]) -> None:
     service.stand_before(front.listening)
     service.serve(GatewayServicer(builds))
     service.serve(HistoryContentServicer(builds))
+
+
+class _LastWords:
+    """Says, while the builder does not run, that it has nothing: it need not be started to be asked for that.
+
+    Taken back before it has anything, and for good: a power cut does not bring it up again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.cache: BuildCache | None = None
+        self._path = path
+        self._has_nothing = False
+        if path.exists():
+            path.unlink()
+            sync_directory(path.parent)
+
+    async def find(self) -> None:
+        """Find out what there is, at the end; what takes long to look through is something."""
+        # A damaged database, or files that cannot be read, are the next start's to tell of.
+        with contextlib.suppress(SampanError, OSError, TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                self._has_nothing = self.cache is not None and await self.cache.is_empty()
+
+    def leave(self) -> None:
+        """Say it, if it is so."""
+        if self._has_nothing:
+            with contextlib.suppress(OSError):  # a full disk: the builder is asked, then
+                self._path.touch(0o600)
 
 
 def _allowed(config: Config) -> frozenset[str]:

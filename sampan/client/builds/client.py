@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,15 +37,23 @@ class BuildsClient:
     """Satisfies ``build.protocols.Builder``."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, socket: Path, desk: Path | None = None, *, waits: bool = False
+        self,
+        channel: grpc.aio.Channel,
+        socket: Path,
+        desk: Path | None = None,
+        *,
+        waits: bool = False,
+        is_empty: Callable[[], bool] = lambda: False,
     ) -> None:
         """``socket`` is where the builder listens, for those who speak HTTP/2 themselves.
 
         ``desk`` is where it takes descriptors; None: it is on another host.
 
         With ``waits`` the builder is known to be there: one that is away was killed, and is waited for before a call.
+        ``is_empty`` says whether it does not run and has no records, so that it need not be started to say so.
         """
         self._channel = channel
+        self._is_empty = is_empty
         self._waits = waits
         self._stub: ControlAsyncStub = ControlStub(channel)
         self._socket = socket
@@ -123,6 +131,8 @@ class BuildsClient:
 
     async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
         """See ``build.protocols.Builder``."""
+        if not filters and self._is_empty():
+            return ()
         await self._reach()
         with rpc_errors():
             response = await self._stub.DiskUsage(pb.DiskUsageRequest(filter=filters))

@@ -115,6 +115,13 @@ class BuildCache:
         """Whether it is going to prune by itself soon, or does."""
         return self._poked.is_set() or self._pruning.locked()
 
+    async def is_empty(self) -> bool:
+        """Whether there are no records. Asks nobody else; measures some of what it finds, and may be cancelled."""
+        for shelf in self._shelves:
+            if await shelf.records():
+                return False
+        return True
+
     def poke(self) -> None:
         """Say that the cache may have grown."""
         self._poked.set()

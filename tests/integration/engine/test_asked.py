@@ -140,6 +140,26 @@ def end(engine: Engine) -> None:
     eventually(lambda: waits(engine), "the builder has ended")
 
 
+def test_a_builder_that_has_nothing_is_not_started_to_say_so(builder: Engine, tmp_path: Path) -> None:
+    docker, marker = DockerClient(builder.host, builder.config), builder.layout.empty(SERVICE)
+    docker("system", "df")
+    assert waits(builder)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    docker("build", "--quiet", str(tmp_path))
+    end(builder)
+    assert not marker.exists()
+    assert "Build Cache" in docker("system", "df").stdout
+    assert not waits(builder)  # as it had to be asked
+    docker("builder", "prune", "--all", "--force")
+    end(builder)
+    assert marker.exists()
+    docker("system", "df")
+    assert waits(builder)
+    builder.sampan("builder", "prune", "--all", "--force")
+    assert not marker.exists()
+    end(builder)
+
+
 def test_the_builder_starts_with_a_build_and_finds_what_it_has_left(builder: Engine, tmp_path: Path) -> None:
     docker = DockerClient(builder.host, builder.config)
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")

@@ -11,7 +11,7 @@ _LEASE: Final = "build-cache-"  # before a record's ID
 _PLACES: Final = ("cache-mounts", "sources/local", "sources/http", "sources/scratch")
 _BLOBS: Final = "SELECT digest FROM blobs"
 _LAYERS: Final = "SELECT diff_id FROM layers"
-_OWN: Final = re.compile(r"cache\.db(-wal|-shm|\.copy|\.reserve)?|id|lock|unfinished")
+_OWN: Final = re.compile(r"cache\.db(-wal|-shm|\.copy|\.reserve)?|id|lock|unfinished|empty")
 
 
 def steps(engine: Engine, view: View) -> list[str]:

@@ -211,3 +211,13 @@ async def test_a_builder_that_is_away_is_waited_for_by_who_knows_that_it_is_ther
         await service.line.listen()
         assert await usage == []
     assert service.calls.total() == 1
+
+
+async def test_a_builder_that_is_known_to_have_nothing_is_not_asked_for_that(service: AnyService) -> None:
+    service.kills = 0
+    async with connected(service) as channel:
+        client = BuildsClient(channel, Path("nowhere"), is_empty=lambda: True)
+        assert await client.usage() == ()
+        assert service.calls.total() == 0
+        await client.usage(("nonsense",))  # which is its own to refuse
+    assert service.calls.total() == 1
