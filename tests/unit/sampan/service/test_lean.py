@@ -1,3 +1,4 @@
+import gc
 import importlib.metadata
 import os
 import py_compile
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sampan.service import lean
-from sampan.service.lean import without_certificates
+from sampan.service.lean import without_certificates, without_collection
 
 SCRIPT = """
 import sys
@@ -119,3 +120,13 @@ def test_certificates_are_hidden_for_a_while(before: str | None, monkeypatch: py
     with without_certificates():
         assert ssl.create_default_context().cert_store_stats()["x509"] == 0
     assert os.environ.get("SSL_CERT_FILE") == before
+
+
+def test_nothing_is_collected_for_a_while() -> None:
+    assert gc.isenabled()
+    with without_collection():
+        assert not gc.isenabled()
+        with without_collection():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
