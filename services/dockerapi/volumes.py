@@ -11,7 +11,7 @@ from dockerapi.http.listing import Part, reply_object, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.system.swarm import NOT_MANAGER
 from sampan.docker.volume_view import volume_json
-from sampan.errors import UnavailableError
+from sampan.errors import NotFoundError, UnavailableError
 from sampan.resource.volume import VolumeRequest
 
 
@@ -40,8 +40,10 @@ def parse_request(body: Mapping[str, object]) -> VolumeRequest:
     return VolumeRequest(sent.text("Name"), sent.text("Driver"), sent.mapping("DriverOpts"), sent.mapping("Labels"))
 
 
-async def update(_: Call) -> web.StreamResponse:
-    """PUT /volumes/{name}: of a volume of a cluster, which takes a swarm."""
+async def update(call: Call) -> web.StreamResponse:
+    """PUT /volumes/{name}: of a volume of a cluster, which takes a swarm; earlier versions have no such path."""
+    if call.version < (1, 42):
+        raise NotFoundError("page not found")
     raise UnavailableError(NOT_MANAGER)
 
 

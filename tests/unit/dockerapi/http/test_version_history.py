@@ -256,11 +256,18 @@ async def a_new_image_is_told(api: Api, at: str) -> bool:
     return len(events) == 2
 
 
+async def volumes_of_clusters_are_known(api: Api, at: str) -> bool:
+    status = (await api.request("PUT", f"{at}/volumes/v?version=1", json={})).status
+    assert status in (404, 503)
+    return status == 503
+
+
 ANSWERS: Final[tuple[tuple[str, str, Asked], ...]] = (
     ("1.42", "no KernelMemory in info", gone(info("KernelMemory"))),
     ("1.42", "no BuilderSize in df", gone(shown("/system/df", "BuilderSize"))),
     ("1.42", "no Parent of a cache record", gone(shown("/system/df", "BuildCache", "0", "Parent"))),
     ("1.42", "Parents of a cache record", shown("/system/df", "BuildCache", "0", "Parents")),
+    ("1.42", "volumes of clusters", volumes_of_clusters_are_known),
     ("1.42", "df by type", asked_for("/system/df?type=x")),
     ("1.42", "shared-size of images", shares_are_counted),
     ("1.30", "wait's condition", asked_for("/containers/web/wait?condition=x", "POST")),
