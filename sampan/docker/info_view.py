@@ -160,8 +160,15 @@ def _counts(facts: EngineFacts) -> JsonObject:
     }
 
 
+# What Docker shows of an engine that keeps indexes, attestations and manifests as they are, and loads layouts of them:
+# buildx gives its `--load` and `type=docker` images of several platforms, and attested ones, to no other one, and
+# buildpacks write archives with every layer for it.
+_KEEPS_INDEXES: Final = ("driver-type", "io.containerd.snapshotter.v1")
+
+
 def _storage(drivers: DriversReport) -> JsonObject:
-    rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
+    rows = [[*_KEEPS_INDEXES]]
+    rows += [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
     rows += [[f"Driver {driver.name}", verdict(driver)] for driver in drivers.drivers]
     return {"Driver": drivers.driver, "DriverStatus": rows}
 

@@ -201,7 +201,9 @@ def _duration(options: dict[str, str], name: str) -> int:
 
 def _retries(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidArgumentError(f"--retries must be at least 0, not {text}")
+        if text[:1] == "-" and text[1:].isdigit():
+            raise InvalidArgumentError(f"--retries cannot be negative ({text})")
+        raise InvalidArgumentError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     return int(text)
 
 

@@ -41,7 +41,7 @@ class Expander:
     show: bool = False
     _depth: int = field(default=0, init=False)
     used: set[str] = field(default_factory=set)
-    unset: set[str] = field(default_factory=set)  # asked for without a default, and not there
+    unset: set[str] = field(default_factory=set)  # asked for, with a default or without one, and not there
 
     def expand(self, word: str) -> str:
         """Return ``word`` with its variables put in.
@@ -144,6 +144,8 @@ class Expander:
     def _modified(self, word: str, name: str, operator: str, position: int) -> tuple[str, int]:
         self.used.add(name)
         value = self.env.get(name)
+        if value is None:
+            self.unset.add(name)
         self._depth += 1
         if self._depth > MAX_NESTED:
             raise InvalidArgumentError(f"nests more than {MAX_NESTED} substitutions")

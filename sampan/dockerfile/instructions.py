@@ -4,9 +4,9 @@ Reference: the Dockerfile reference, one heading per instruction. Errors are in 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from sampan.dockerfile.changes import apply_changes
 from sampan.dockerfile.mounts import RunDevice, RunMount, parse_device, parse_run_mount
@@ -20,9 +20,11 @@ from sampan.dockerfile.source import (
     UnknownInstructionError,
     parse_source,
 )
-from sampan.dockerfile.words import did_you_mean, json_words, split_words
+from sampan.dockerfile.words import did_you_mean, json_words, split_pairs, split_words
 from sampan.errors import InvalidArgumentError
 from sampan.oci.image_config import RunConfig
+
+T = TypeVar("T")
 
 _PAIR_WORDS: Final = 2
 
@@ -137,7 +139,7 @@ def parse_instruction(statement: Statement) -> Instruction:
     """Parse one statement. Raises DockerfileError."""
     parse = _PARSERS.get(statement.keyword)
     if parse is None:
-        hint = did_you_mean(statement.keyword, _PARSERS)
+        hint = did_you_mean(statement.written, sorted(_PARSERS), fold=True)
         raise _parse_error(statement, f"unknown instruction: {statement.written}{hint}", UnknownInstructionError)
     if "\0" in statement.original or any("\0" in each.content for each in statement.here_documents):
         raise _parse_error(statement, "it has a NUL byte in it")
@@ -164,12 +166,12 @@ class _Flags:
             name, equals, value = flag[2:].partition("=")
             kind = known.get(name.replace("-", "_"))
             if kind is None:
-                hint = did_you_mean(name, [each.replace("_", "-") for each in known])
+                hint = did_you_mean(name, sorted(each.replace("_", "-") for each in known))
                 raise InvalidArgumentError(f"unknown flag: --{name}{hint}")
             if kind != "bool" and not equals:
                 raise InvalidArgumentError(f"missing a value on flag: --{name}")
             if kind != "list" and name in self._values:
-                raise InvalidArgumentError(f"duplicate flag specified: {name}")
+                raise InvalidArgumentError(f"duplicate flag specified: --{name}")
             self._values.setdefault(name, []).append(value if equals else "true")
 
     def text(self, name: str) -> str:
@@ -227,26 +229,13 @@ def _arg(statement: Statement) -> Instruction:
 
 def _pairs(statement: Statement) -> Instruction:
     _Flags(statement)
-    words = list(split_words(statement.text))
-    keyword = statement.keyword
-    if not words:
+    keyword, text = statement.keyword, statement.text
+    if not text.strip():
         raise InvalidArgumentError(f"{keyword} requires at least one argument")
-    if "=" not in words[0]:
-        parts = statement.text.split(None, 1)
-        if len(parts) < _PAIR_WORDS:
-            raise InvalidArgumentError(f"{keyword} must have two arguments")
-        return Pairs(statement=statement, pairs=((parts[0], parts[1]),), legacy=True)
-    pairs: list[tuple[str, str]] = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise InvalidArgumentError(
-                f"Syntax error - can't find = in {json.dumps(word)}. Must be of the form: name=value"
-            )
-        if not name:
-            raise InvalidArgumentError(f"{keyword} names can not be blank")
-        pairs.append((name, value))
-    return Pairs(statement=statement, pairs=tuple(pairs))
+    ((pairs, legacy),) = _each(statement, lambda text: split_pairs(keyword, text), (text,))
+    if not all(name for name, _ in pairs):
+        raise InvalidArgumentError(f"{keyword} names can not be blank")
+    return Pairs(statement=statement, pairs=pairs, legacy=legacy)
 
 
 def _command(statement: Statement) -> Instruction:
@@ -274,20 +263,26 @@ def _run(statement: Statement) -> Instruction:
         raise InvalidArgumentError("RUN requires at least one argument")
     network, security = flags.text("network") or "default", flags.text("security") or "sandbox"
     if network not in ("default", "none", "host"):
-        raise InvalidArgumentError(
-            f"security: network mode {json.dumps(network)} is not valid, use default, none or host"
-        )
+        raise InvalidArgumentError(f"invalid network mode {json.dumps(network)}")
     if security not in ("sandbox", "insecure"):
-        raise InvalidArgumentError(f"security {json.dumps(security)} is not valid, use sandbox or insecure")
+        raise InvalidArgumentError(f"security {json.dumps(security)} is not valid")
     return Run(
         statement=statement,
         words=words if words is not None else (statement.text,),
         shell_form=words is None,
-        mounts=tuple(parse_run_mount(text) for text in flags.many("mount")),
+        mounts=_each(statement, parse_run_mount, flags.many("mount")),
         network=network,
         security=security,
-        devices=tuple(parse_device(text) for text in flags.many("device")),
+        devices=_each(statement, parse_device, flags.many("device")),
     )
+
+
+def _each(statement: Statement, parse: Callable[[str], T], texts: Iterable[str]) -> tuple[T, ...]:
+    """Parse what BuildKit looks at when it makes the step: its errors are none of the parser's there."""
+    try:
+        return tuple(map(parse, texts))
+    except InvalidArgumentError as error:
+        raise DockerfileError(str(error), statement.lines) from error
 
 
 def _transfer(statement: Statement) -> Instruction:
@@ -335,6 +330,8 @@ def _words(statement: Statement) -> Instruction:
         words = tuple(statement.text.split())
     if not words:
         raise InvalidArgumentError(f"{statement.keyword} requires at least one argument")
+    if not all(words):
+        raise InvalidArgumentError(f"{statement.keyword} specified can not be an empty string")
     return Words(statement=statement, words=words)
 
 

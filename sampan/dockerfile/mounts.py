@@ -11,6 +11,7 @@ from typing import Final
 from sampan.docker.booleans import parse_bool
 from sampan.docker.comma_fields import comma_fields
 from sampan.docker.sizes import parse_size
+from sampan.dockerfile.words import did_you_mean
 from sampan.errors import InvalidArgumentError
 
 _TYPES: Final = ("bind", "cache", "tmpfs", "secret", "ssh")
@@ -61,7 +62,8 @@ def parse_device(text: str) -> RunDevice:
         elif not name:
             name = item
         else:
-            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'")
+            hint = did_you_mean(key, ("name", "required"))
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'{hint}")
     if not name:
         raise InvalidArgumentError(f"invalid device {json.dumps(text)}: a name is required")
     return RunDevice(name, required)
@@ -86,11 +88,12 @@ def parse_run_mount(text: str) -> RunMount:
                 raise InvalidArgumentError(f"invalid field '{item}' must be a key=value pair")
             value = "true"
         if key not in _KEYS:
-            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'")
+            hint = did_you_mean(key, (*_KEYS, *_ALIASES))
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'{hint}")
         values[key] = value
     kind = values.pop("type", "bind").lower()
     if kind not in _TYPES:
-        raise InvalidArgumentError(f'unsupported mount type "{kind}"')
+        raise InvalidArgumentError(f'unsupported mount type "{kind}"{did_you_mean(kind, _TYPES)}')
     for key in values:
         if kind not in _KEYS[key]:
             raise InvalidArgumentError(f"unexpected key '{key}' for mount type '{kind}'")
@@ -126,10 +129,8 @@ def _mount(kind: str, values: Mapping[str, str]) -> RunMount:
         read_only = not _truth("rw", values["rw"])
     sharing = values.get("sharing", "shared").lower()
     if sharing not in _SHARINGS:
-        raise InvalidArgumentError(f'unsupported sharing value "{sharing}"')
+        raise InvalidArgumentError(f'unsupported sharing value "{sharing}"{did_you_mean(sharing, _SHARINGS)}')
     target = values.get("target", "")
-    if kind in ("bind", "cache", "tmpfs") and not target:
-        raise InvalidArgumentError(f'invalid mount type="{kind}": target is required')
     if kind == "secret" and not (target or values.get("id") or values.get("source") or values.get("env")):
         raise InvalidArgumentError("invalid secret mount. one of source, target required")
     source = values.get("source", "")
@@ -169,4 +170,4 @@ def _size(value: str) -> int:
     try:
         return parse_size(value)
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"invalid value for size: {value}: {error}") from error
+        raise InvalidArgumentError(f"invalid value for size: {value}") from error

@@ -121,7 +121,7 @@ class Source:
     directives: tuple[Directive, ...]
     statements: tuple[Statement, ...]
     escape: str = "\\"
-    empty_continuations: tuple[int, ...] = field(default=())  # lines that are empty in the middle of an instruction
+    empty_continuations: tuple[int, ...] = field(default=())  # last lines of instructions that have an empty one
 
     def directive(self, name: str) -> str:
         """Return a directive's value; empty if there is none."""
@@ -146,7 +146,8 @@ def parse_source(data: bytes) -> Source:
     if len(statements) > MAX_INSTRUCTIONS:
         raise DockerfileError(f"dockerfile has more than {MAX_INSTRUCTIONS} instructions", statements[-1].lines)
     if not statements:
-        raise EmptyDockerfileError("file with no instructions")
+        last = len(lines) - (not lines[-1])
+        raise EmptyDockerfileError("file with no instructions", Lines(last, last) if last else None)
     return Source(text, directives, statements, escape, tuple(reader.empty_continuations))
 
 
@@ -209,14 +210,14 @@ class _Reader:
     def _logical_line(self) -> str:
         """Join a line with those that it continues on; comments and empty lines between them are dropped."""
         parts: list[str] = []
-        size = 0
+        size, interrupted = 0, False
         while self._next < len(self._lines):
             line = self._lines[self._next]
             self._next += 1
             if parts and line.lstrip(_BLANK).startswith("#"):
                 continue
             if parts and not line.strip():
-                self.empty_continuations.append(self._next)
+                interrupted = True
                 continue
             match = self._continued.search(line)
             part = line[: match.start(1)] if match else line
@@ -229,6 +230,8 @@ class _Reader:
                 )
             if match is None:
                 break
+        if interrupted:
+            self.empty_continuations.append(self._next)
         return "".join(parts).rstrip()
 
     def _here_documents(self, keyword: str, body: str, first: int) -> tuple[HereDocument, ...]:
@@ -249,7 +252,7 @@ class _Reader:
                 text = "".join(f"{each.lstrip(chr(9)) if chomp else each}\n" for each in content)
                 return HereDocument(name, text, expand=not match[3], chomp=chomp, descriptor=match[1])
             content.append(line)
-        raise DockerfileError("unterminated heredoc", Lines(first, first))
+        raise DockerfileError("unterminated heredoc", Lines(first, len(self._lines) - (not self._lines[-1])))
 
 
 def here_document_words(text: str, escape: str = "\\") -> "Iterator[re.Match[str]]":

@@ -10,6 +10,7 @@ from typing import Final
 from sampan.dockerfile.expansion import Expander
 from sampan.errors import InvalidArgumentError
 
+_PAIR_WORDS: Final = 2
 _ESCAPES: Final = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v", '"': '"', "\\": "\\"}
 
 
@@ -59,44 +60,72 @@ def expand(word: str, env: Mapping[str, str]) -> str:
     return Expander(env).expand(word)
 
 
-def assignments(instruction: str, text: str, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of ``ENV`` or ``LABEL``: ``a=b c="d e"``, or the old form ``a b c``.
+def split_pairs(instruction: str, text: str) -> tuple[tuple[tuple[str, str], ...], bool]:
+    """Return the pairs of ``ENV`` or ``LABEL``, and whether they are of the old form: ``a=b c="d e"``, or ``a b c``.
 
     Raises:
         InvalidArgumentError: in Docker's words.
     """
     words = list(split_words(text))
-    if not words:
-        raise InvalidArgumentError(f"{instruction} requires at least one argument")
-    if "=" not in words[0]:
-        name, _, value = text.strip().partition(words[0])[2].partition(" ")
-        value = value.strip()
-        if name or not value:
+    if not words or "=" not in words[0]:
+        parts = text.split(None, 1)
+        if len(parts) < _PAIR_WORDS:
             raise InvalidArgumentError(f"{instruction} must have two arguments")
-        yield expand(words[0], env), expand(value, env)
-        return
+        return ((parts[0], parts[1].rstrip()),), True
+    pairs: list[tuple[str, str]] = []
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise InvalidArgumentError(
                 f"Syntax error - can't find = in {json.dumps(word)}. Must be of the form: name=value"
             )
+        pairs.append((name, value))
+    return tuple(pairs), False
+
+
+def assignments(instruction: str, text: str, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of ``ENV`` or ``LABEL`` with their variables put in. Raises as ``split_pairs``."""
+    if not text.strip():
+        raise InvalidArgumentError(f"{instruction} requires at least one argument")
+    pairs, _ = split_pairs(instruction, text)
+    for name, value in pairs:
         if not name:
             raise InvalidArgumentError(f"{instruction} names can not be blank")
         yield expand(name, env), expand(value, env)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the one of ``known`` that ``word`` may be a slip of; empty if none is near."""
-    import difflib  # only for those who have made a mistake
-
-    folded = {each.lower(): each for each in known if each.lower() != word.lower()}
-    return folded.get(next(iter(difflib.get_close_matches(word.lower(), folded, 1, 0.7)), ""), "")
+_FAR: Final = 3  # single changes that make another word of it
 
 
-def did_you_mean(word: str, known: Iterable[str], sign: str = "") -> str:
+def nearest(word: str, known: Iterable[str], *, fold: bool = False) -> str:
+    """Return the one of ``known`` that ``word`` may be a slip of, the first of several; empty if none is near.
+
+    With ``fold`` case does not matter, and what is returned is written as ``word`` is.
+    """
+    wanted = word.lower() if fold else word
+    found, least = "", _FAR
+    for each in known:
+        option = each.lower() if fold else each
+        if option == wanted:
+            return ""
+        if abs(len(option) - len(wanted)) < least and (distance := _distance(wanted, option)) < least:
+            found, least = option, distance
+    return found.upper() if fold and word == word.upper() else found
+
+
+def _distance(one: str, other: str) -> int:
+    """Return how many insertions, removals and replacements make one word of another (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for number, mine in enumerate(one, 1):
+        before, row[0] = row[0], number
+        for column, theirs in enumerate(other, 1):
+            before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (mine != theirs))
+    return row[-1]
+
+
+def did_you_mean(word: str, known: Iterable[str], sign: str = "", *, fold: bool = False) -> str:
     """Return what is added to an error about ``word``; empty if nothing is near."""
-    near = nearest(word, known)
+    near = nearest(word, known, fold=fold)
     return f" (did you mean {sign}{near}?)" if near else ""
 
 

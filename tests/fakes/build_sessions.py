@@ -106,7 +106,7 @@ class FakeSession:
     async def check_agent(self, id: str = "") -> None:
         self._use()
         if (id or "default") not in self.agents:
-            raise NotFoundError(f"no agent {id}")
+            raise NotFoundError(f'no SSH key "{id}" forwarded from the client')
 
     @asynccontextmanager
     async def ssh_socket(self, id: str, path: Path, owner: SocketOwner) -> AsyncIterator[None]:

@@ -77,10 +77,11 @@ class Granted:
     async def agent(self, wanted: SshMount, context: StepContext) -> AsyncIterator[SocketSource | None]:
         """Yield a socket that leads to a client's agent; None if it may be missing and is. Raises NotFoundError."""
         name = wanted.id or _DEFAULT_AGENT
-        session = await self._with_agent(name, context.sessions())
-        if session is None:
+        try:
+            session = await self._with_agent(name, context.sessions())
+        except NotFoundError:
             if not wanted.optional:
-                raise NotFoundError(f'no SSH key "{name}" forwarded from the client')
+                raise
             yield None
             return
         self._sockets.mkdir(parents=True, exist_ok=True)
@@ -88,15 +89,23 @@ class Granted:
         async with session.ssh_socket(name, path, SocketOwner(wanted.uid, wanted.gid, wanted.mode)):
             yield SocketSource(str(path))
 
-    async def _with_agent(self, name: str, sessions: Sequence[str]) -> Session | None:
+    async def _with_agent(self, name: str, sessions: Sequence[str]) -> Session:
+        """Return a client that has the agent. Raises NotFoundError, in the words of the last one that has not."""
+        failure = NotFoundError(f'no SSH key "{name}" forwarded from the client')
         for each in sessions:
             try:
                 session = await self._sessions.get(each)
-                await session.check_agent(name)
             except _NOT_THERE:
                 continue
-            return session
-        return None
+            try:
+                await session.check_agent(name)
+            except NotFoundError as error:
+                failure = error
+            except _NOT_THERE:
+                continue
+            else:
+                return session
+        raise failure
 
 
 def _check_missing(id: str, *, optional: bool) -> None:

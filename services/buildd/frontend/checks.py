@@ -3,6 +3,7 @@
 Reference: the Docker documentation, "Build checks"; the Dockerfile reference, "check" directive.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -12,6 +13,8 @@ from sampan.dockerfile.source import Lines
 from sampan.errors import InvalidArgumentError
 
 _ALL: Final = "all"
+_PAGES: Final = "https://docs.docker.com/go/dockerfile/rule/"
+_WORDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TRUTH: Final = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
@@ -22,6 +25,12 @@ class Rule:
     name: str
     description: str
     experimental: bool = False  # only for whoever asks for it
+    explained: bool = True  # it has a page of its own
+
+    @property
+    def url(self) -> str:
+        """Where clients send people to read on; empty if there is no such page."""
+        return f"{_PAGES}{_WORDS.sub('-', self.name).lower()}/" if self.explained else ""
 
 
 STAGE_NAME_CASING: Final = Rule("StageNameCasing", "Stage names should be lowercase")
@@ -68,9 +77,7 @@ INVALID_DEFAULT_ARG: Final = Rule(
 CONSTANT_PLATFORM: Final = Rule(
     "FromPlatformFlagConstDisallowed", "FROM --platform flag should not use a constant value"
 )
-COPY_IGNORED_FILE: Final = Rule(
-    "CopyIgnoredFile", "Attempting to Copy file that is excluded by .dockerignore", experimental=True
-)
+COPY_IGNORED_FILE: Final = Rule("CopyIgnoredFile", "Attempting to Copy file that is excluded by .dockerignore")
 INVALID_DESCRIPTION: Final = Rule(
     "InvalidDefinitionDescription",
     "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not "
@@ -78,7 +85,7 @@ INVALID_DESCRIPTION: Final = Rule(
     experimental=True,
 )
 INVALID_BASE_PLATFORM: Final = Rule(
-    "InvalidBaseImagePlatform", "Base image platform does not match expected target platform"
+    "InvalidBaseImagePlatform", "Base image platform does not match expected target platform", explained=False
 )
 EXPOSE_PROTO_CASING: Final = Rule("ExposeProtoCasing", "Protocol in EXPOSE instruction should be lowercase")
 EXPOSE_INVALID_FORMAT: Final = Rule(
@@ -103,6 +110,7 @@ class Finding:
             rule=self.rule.name,
             message=f"{self.rule.name}: {self.message} (line {self.lines.first})",
             detail=(self.rule.description,),
+            url=self.rule.url,
             positions=(Position(self.lines.first, self.lines.last),),
         )
 

@@ -238,7 +238,7 @@ def _ports(step: Step, word: str) -> Iterator[str]:
     if not numbers:
         raise step.fail(f"no port specified: {word}<empty>")
     if (protocol or "tcp").lower() not in _PROTOCOLS:
-        raise step.fail(f"invalid proto: {protocol.lower()}")
+        raise step.fail(f"invalid port: {quoted(word)}: invalid proto: {protocol.lower()}")
     if not _is_range(numbers):
         raise step.fail(f"invalid containerPort: {numbers}")
     first, _, last = numbers.partition("-")

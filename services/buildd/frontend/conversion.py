@@ -44,7 +44,6 @@ from sampan.dockerfile.instructions import (
     trigger_statement,
 )
 from sampan.dockerfile.source import DockerfileError, Source
-from sampan.dockerfile.words import did_you_mean
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.oci.config_document import parse_config
 from sampan.oci.digest import Digest
@@ -196,7 +195,7 @@ class Conversion:
         except SampanError as error:
             hint = ""
             if not unit.context:
-                hint = did_you_mean(unit.stage.base, (each.stage.name for each in self._graph.units if each.stage.name))
+                hint = self._graph.hint(unit.stage.base)
             raise DockerfileError(f"{unit.stage.base}: {error}{hint}", unit.stage.lines) from error
 
     async def _load_base(self, unit: Unit) -> None:
@@ -209,7 +208,8 @@ class Conversion:
             try:
                 reference = parse_reference(name).with_default_tag()
             except InvalidArgumentError as error:
-                raise DockerfileError(f'failed to parse stage name "{name}": {error}', unit.stage.lines) from error
+                why = str(error).removesuffix(f" ({name!r})")
+                raise DockerfileError(f'failed to parse stage name "{name}": {why}', unit.stage.lines) from error
             unit.context = self._contexts.has(str(reference), platform)
         if unit.context:
             context = await self._contexts.load(unit.context, platform)

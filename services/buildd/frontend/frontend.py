@@ -112,6 +112,7 @@ class DockerfileFrontend:
             platform = options.platforms[0] if options.platforms else None
             conversion = Conversion(source, instructions, options, contexts, bridge, checks, platform)
             await conversion.convert(all_stages=not options.target)
+            checks.raise_if_asked()
         except SampanError as error:
             failure = error
         return subrequests.lint(dockerfile, checks.findings, failure)

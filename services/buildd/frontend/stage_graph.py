@@ -5,6 +5,7 @@ Reference: the Dockerfile reference, "FROM", "COPY --from", "RUN --mount=type=bi
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from buildd.frontend.stages import Stage
 from buildd.frontend.state import StageState
@@ -13,6 +14,8 @@ from sampan.dockerfile.instructions import Instruction, Run, Transfer
 from sampan.dockerfile.source import DockerfileError, Lines
 from sampan.dockerfile.words import did_you_mean
 from sampan.errors import InvalidArgumentError
+
+_COMMON_IMAGES: Final = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
 
 
 class UnknownTargetError(InvalidArgumentError):
@@ -68,6 +71,10 @@ class StageGraph:
     def find(self, name: str) -> Unit | None:
         """Return a stage by name; of two with one name the later one."""
         return next((unit for unit in reversed(self.units) if unit.stage.name == name.lower() != ""), None)
+
+    def hint(self, image: str) -> str:
+        """Return what is added to an error about an image that is not there: it may be a slip of a stage's name."""
+        return did_you_mean(image, (*(unit.stage.name for unit in self.units if unit.stage.name), *_COMMON_IMAGES))
 
     def link(self, unit: Unit) -> None:
         """Find what the instructions of a stage take files from, images among them. Raises DockerfileError."""

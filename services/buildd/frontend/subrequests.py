@@ -180,6 +180,7 @@ def lint(dockerfile: Dockerfile, findings: Sequence[Finding], error: SampanError
         {
             "ruleName": each.rule.name,
             "description": each.rule.description,
+            **_present({"url": each.rule.url}),
             "detail": each.message,
             "location": _location(each.lines),
         }
@@ -194,7 +195,8 @@ def lint(dockerfile: Dockerfile, findings: Sequence[Finding], error: SampanError
     document: _Members = {"warnings": warnings, "sources": [source]}
     text = ""
     for each in sorted(findings, key=lambda finding: finding.lines.first):
-        text += f"\nWARNING: {each.rule.name}\n{each.message}\n{excerpt(dockerfile, each.lines)}"
+        heading = f"{each.rule.name} - {each.rule.url}" if each.rule.url else each.rule.name
+        text += f"\nWARNING: {heading}\n{each.message}\n{excerpt(dockerfile, each.lines)}"
     if error is not None:
         lines = error.lines if isinstance(error, DockerfileError) else None
         document["error"] = {"message": str(error)} | ({"location": _location(lines)} if lines else {})

@@ -36,6 +36,7 @@ _MAX_MODE: Final = 0o7777
 _NUMERIC: Final = re.compile(r"[0-9]+")
 _MODE_TEXT: Final = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
 _UNNAMED: Final = "__unnamed__"
+_SHA256_DIGITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +155,17 @@ def _download(asked: _Asked, url: str, said: Metadata) -> Change:
     if not asked.adds:
         raise step.fail("source can't be a URL for COPY")
     if asked.checksum:
+        algorithm, colon, value = asked.checksum.partition(":")
+        if not (algorithm and colon and value):
+            raise step.fail("invalid checksum digest format")
+        if algorithm != "sha256":
+            raise step.fail("unsupported digest algorithm")
+        if len(value) != _SHA256_DIGITS:
+            raise step.fail("invalid checksum digest length")
         try:
             Digest.parse(asked.checksum)
         except InvalidArgumentError as error:
-            raise step.fail(str(error)) from error
+            raise step.fail("invalid checksum digest format") from error
     try:
         name = posixpath.basename(urlsplit(url).path)
     except ValueError as error:

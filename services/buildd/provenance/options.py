@@ -123,10 +123,18 @@ def _fields(kind: str, text: str) -> Mapping[str, str]:
         parts = next(csv.reader([text], strict=True), []) if text else []
     except csv.Error as error:
         raise InvalidArgumentError(f"failed to parse {kind}: {error}") from error
-    split = (part.partition("=") for part in parts if part)
+    # Compose's own builder names the kind where a field belongs, and means nothing by it.
+    split = (part.partition("=") for part in parts if part not in ("", kind))
     return {name: value for name, _, value in split}
 
 
 def _truth(kind: str, fields: Mapping[str, str], name: str) -> bool:
     text = fields.get(name)
-    return parse_bool(text, f"{name} of attestation {kind}") if text else text == ""
+    if not text:
+        return text == ""
+    try:
+        return parse_bool(text, f"{name} of attestation {kind}")
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f'failed to parse {name} flag "{text}": strconv.ParseBool: parsing "{text}": invalid syntax'
+        ) from error

@@ -171,7 +171,7 @@ class Build:
             (node.op.security is SecurityMode.INSECURE, SECURITY_INSECURE),
         ):
             if asked and name not in self._asker.entitlements:
-                error = PermissionDeniedError(f"{name} is not allowed")
+                error = PermissionDeniedError(f"failed to load LLB: {name} is not allowed")
                 digest = self._asker.digest_of(node)
                 raise StepError(error, digest, node.metadata.name, node.metadata.positions)
 

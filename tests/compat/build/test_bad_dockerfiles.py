@@ -69,7 +69,7 @@ BAD = {
     "no secret": Bad("FROM BASE\nRUN --mount=type=secret,id=s,required true\n", "2 | >>> RUN --mount",
                      "secret s: not found", old=False),
     "no agent": Bad("FROM BASE\nRUN --mount=type=ssh,required true\n", "2 | >>> RUN --mount",
-                    'no SSH key "default" forwarded from the client', old=False),
+                    "unset ssh forward key default", old=False),
     "not granted": Bad("FROM BASE\nRUN --security=insecure true\n", "2 | >>> RUN --security",
                        "security.insecure is not allowed", old=False),
     "unset": Bad("FROM BASE\nENV A=${B:?oops}\n", "2 | >>> ENV A=", 'failed to process "${B:?oops}": B: oops'),

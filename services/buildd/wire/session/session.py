@@ -124,8 +124,10 @@ class ClientSession:
         request = sshforward_pb2.CheckAgentRequest(ID=agent)
         try:
             await self._ask(f"{_SSH}/CheckAgent", request, sshforward_pb2.CheckAgentResponse)
-        except (RemoteError, UnimplementedError) as error:  # the client has no kind of its own for an ID it has not
-            raise NotFoundError(f"no SSH agent {agent!r} forwarded by the client: {error}") from error
+        except UnimplementedError as error:
+            raise NotFoundError(f'no SSH key "{agent}" forwarded from the client') from error
+        except RemoteError as error:  # the client has no kind of its own for an ID that it has not
+            raise NotFoundError(str(error)) from error
 
     def ssh_socket(self, id: str, path: Path, owner: SocketOwner) -> AbstractAsyncContextManager[None]:
         """Listen at ``path`` within; each connection there is one to the client's agent. ``path`` is removed after."""

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from buildd.frontend import checks
 from buildd.frontend.frontend import DockerfileFrontend
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import InvalidArgumentError
@@ -18,7 +19,7 @@ _EXPERIMENTAL = {"build-arg:BUILDKIT_DOCKERFILE_CHECK": "experimental=all"}
     [
         ("FROM alpine AS Build", "StageNameCasing: Stage name 'Build' should be lowercase (line 1)"),
         ("FROM alpine as b", "FromAsCasing: 'as' and 'FROM' keywords' casing do not match (line 1)"),
-        ("FROM alpine\nRUN a \\\n\n b", "NoEmptyContinuation: Empty continuation line (line 3)"),
+        ("FROM alpine\nRUN a \\\n\n b", "NoEmptyContinuation: Empty continuation line (line 4)"),
         (
             "FROM alpine\nRUN a\nrun b",
             "ConsistentInstructionCasing: Command 'run' should match the case of the command majority (uppercase) "
@@ -112,9 +113,8 @@ def test_a_default_that_is_no_name_is_found_although_the_build_gives_another() -
 def test_a_copy_of_what_is_ignored_is_found_unless_there_are_exceptions() -> None:
     text = "FROM alpine\nCOPY a/b /\n"
     expected = 'CopyIgnoredFile: Attempting to Copy file "a/b" that is excluded by .dockerignore (line 2)'
-    assert build(text, _EXPERIMENTAL, ignore="a\n").warnings == [expected]
-    assert build(text, _EXPERIMENTAL, ignore="a\n!a/b\n").warnings == []
-    assert build(text, ignore="a\n").warnings == []
+    assert build(text, ignore="a\n").warnings == [expected]
+    assert build(text, ignore="a\n!a/b\n").warnings == []
 
 
 def test_a_base_image_of_another_platform_is_found() -> None:
@@ -125,8 +125,24 @@ def test_a_base_image_of_another_platform_is_found() -> None:
     ]
 
 
+def test_a_default_makes_no_variable_of_a_name() -> None:
+    built = build("ARG TAG\nFROM alpine AS a\nENV P=${Q:-1}\nFROM alpine${TGA:-}\n", {"target": "a"})
+    assert built.warnings == [
+        "UndefinedArgInFrom: FROM argument 'TGA' is not declared (did you mean TAG?) (line 4)",
+        "UndefinedVar: Usage of undefined variable '$Q' (line 3)",
+    ]
+
+
+def test_rules_lead_to_their_pages() -> None:
+    rules = [each for each in vars(checks).values() if isinstance(each, checks.Rule)]
+    pages = {each.name: each.url.rstrip("/").rpartition("/")[2] for each in rules}
+    assert pages["JSONArgsRecommended"] == "json-args-recommended"
+    assert pages["SecretsUsedInArgOrEnv"] == "secrets-used-in-arg-or-env"
+    assert pages["InvalidBaseImagePlatform"] == ""
+
+
 def test_clean_files_have_no_warnings() -> None:
-    text = 'FROM alpine AS a\nWORKDIR /w\nWORKDIR d\nARG X\nRUN x $X $SHELL_VAR\nENV P=${Q:-1}\nCMD ["a"]\n'
+    text = 'FROM alpine AS a\nWORKDIR /w\nWORKDIR d\nARG X\nRUN x $X $SHELL_VAR\nENV P=${X:-1}\nCMD ["a"]\n'
     assert build(text, {"build-arg:BUILDKIT_DOCKERFILE_CHECK": "experimental=all"}).warnings == []
 
 

@@ -131,7 +131,7 @@ def test_mount_from_a_stage_and_from_an_image() -> None:
     [
         ("RUN --mount=type=cache,target=/ x", 'invalid mount target "/"'),
         ("RUN --mount=from=$X,target=/a x", "doesn't support variable expansion"),
-        ("RUN --network=bridge x", 'network mode "bridge" is not valid'),
+        ("RUN --network=bridge x", 'invalid network mode "bridge"'),
         ("RUN --nope=1 x", "unknown flag: --nope"),
     ],
 )

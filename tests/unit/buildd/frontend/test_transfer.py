@@ -132,7 +132,7 @@ def test_add_clones_repositories() -> None:
         ("ADD https://example.test/x.git?tag=a&branch=b /", "branch conflicts with tag"),
         ("COPY --from=$X a /", "variable expansion is not supported for --from"),
         ("COPY a", "requires at least two arguments"),
-        ("COPY --chwon=1 a /", r"unknown flag: --chwon \(did you mean chown\?\)"),
+        ("COPY --chwon=1 a /", r"unknown flag: --chwon \(did you mean chmod\?\)"),
         ("COPY --chown=:1 a /", "invalid chown parameter"),
     ],
 )

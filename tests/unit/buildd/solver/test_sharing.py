@@ -201,7 +201,7 @@ async def test_what_the_client_has_not_granted_is_refused_before_anything_runs(s
     base = run(image(), "before")
     op = ExecOp(Process(("true",)), (Mount("/", input=0, output=0),), network=NetMode.HOST)
     edge = Node(op, (base,), metadata=Metadata("RUN true", positions=(Position(3, 3),))).output()
-    with pytest.raises(StepError, match=r"^network\.host is not allowed$") as caught:
+    with pytest.raises(StepError, match=r"^failed to load LLB: network\.host is not allowed$") as caught:
         await solving.solve(edge)
     assert isinstance(caught.value.cause, PermissionDeniedError)
     assert caught.value.positions == (Position(3, 3),)

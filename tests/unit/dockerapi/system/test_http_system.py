@@ -76,7 +76,10 @@ async def test_info_is_put_together_from_all_services(api: Api) -> None:
     info = (await api.get("/info")).json
     assert (info["Containers"], info["ContainersRunning"], info["Images"]) == (3, 1, 0)
     assert (info["Driver"], info["CgroupVersion"], info["DefaultRuntime"]) == ("overlayfs", "2", "runc")
-    assert info["DriverStatus"][0] == ["Backing Filesystem", "extfs"]
+    assert info["DriverStatus"][:2] == [
+        ["driver-type", "io.containerd.snapshotter.v1"],
+        ["Backing Filesystem", "extfs"],
+    ]
     assert info["DockerRootDir"] == str(api.fake.layout.data_root)
     assert info["Swarm"]["LocalNodeState"] == "inactive"
 

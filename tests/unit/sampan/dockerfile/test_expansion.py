@@ -64,7 +64,7 @@ def test_what_was_asked_for_and_not_there_is_noted() -> None:
     expander = Expander(ENV)
     expander.expand("$home ${nothing:-a} $lost")
     assert expander.used == {"home", "nothing", "lost"}
-    assert expander.unset == {"lost"}
+    assert expander.unset == {"nothing", "lost"}
 
 
 def test_another_escape_leaves_backslashes_alone() -> None:

@@ -80,14 +80,14 @@ def test_documents_of_a_copy_are_no_paths() -> None:
         ("COPY --form=x a b", r"unknown flag: --form \(did you mean from\?\)"),
         ("COPY --from a b", "missing a value on flag: --from"),
         ("COPY --link=perhaps a b", "expecting boolean value for flag link"),
-        ("COPY --from=a --from=b c d", "duplicate flag specified: from"),
+        ("COPY --from=a --from=b c d", "duplicate flag specified: --from"),
         ("ADD --parents a b", "unknown flag: --parents"),
         ("COPY a", "COPY requires at least two arguments, but only one was provided"),
         ("ENV a", "ENV must have two arguments"),
         ("ENV a=b c", "can't find = in"),
         ("SHELL bash", "JSON form"),
         ("RUN --mount=type=odd a", "unsupported mount type"),
-        ("RUN --network=odd a", "not valid"),
+        ("RUN --network=odd a", "invalid network mode"),
         ("ONBUILD ONBUILD RUN a", "Chaining ONBUILD"),
         ("ONBUILD FROM a", "FROM isn't allowed as an ONBUILD trigger"),
         ("WORKDIR", "WORKDIR requires exactly one argument"),
@@ -118,7 +118,7 @@ def test_mounts_are_records_of_keys_and_values(text: str, mount: RunMount) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["type=bind", "type=cache", "target=/a,size=1", "type=tmpfs,target=/t,size=9e99",
+    ["target=/a,size=1", "type=tmpfs,target=/t,size=9e99",
      "type=cache,target=/c,sharing=odd",
      "type=secret", "type=ssh,uid=99999999999", "type=cache,target=/c,mode=9", "odd", "odd=1", 'type="bind'],
 )  # fmt: skip

@@ -12,7 +12,7 @@ def test_continued_lines_are_joined_without_comments_and_empty_lines_between() -
     source = parse_source(b"FROM a\nRUN one && \\\n  # why\n\n  two\n")
     run = source.statements[1]
     assert (run.keyword, run.text, run.lines) == ("RUN", "one &&   two", Lines(2, 5))
-    assert source.empty_continuations == (4,)
+    assert source.empty_continuations == (5,)
 
 
 def test_a_doubled_escape_at_the_end_of_a_line_does_not_continue_it() -> None:
@@ -64,8 +64,8 @@ def test_a_here_document_of_an_onbuild_is_read() -> None:
     ("data", "message", "lines"),
     [
         (b"", "no instructions", None),
-        (b"# only\n\n", "no instructions", None),
-        (b"RUN <<E\nx\n", "unterminated heredoc", Lines(1, 1)),
+        (b"# only\n\n", "no instructions", Lines(2, 2)),
+        (b"RUN <<E\nx\n", "unterminated heredoc", Lines(1, 2)),
         (b"# escape=x\nFROM a\n", "invalid escape token 'x'", Lines(1, 1)),
         (b"# escape=`\n# escape=`\nFROM a\n", "only one escape parser directive", Lines(2, 2)),
         (b"x" * (MAX_DOCKERFILE_BYTES + 1), "exceeds maximum allowed size of 16777216 bytes", None),
