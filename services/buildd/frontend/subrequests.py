@@ -187,7 +187,7 @@ def lint(dockerfile: Dockerfile, findings: Sequence[Finding], error: SampanError
         for each in findings
     ]
     source = {
-        "fileName": dockerfile.name,
+        "filename": dockerfile.name,
         "language": "Dockerfile",
         "definition": None,
         "data": b64encode(dockerfile.data).decode(),
@@ -199,7 +199,7 @@ def lint(dockerfile: Dockerfile, findings: Sequence[Finding], error: SampanError
         text += f"\nWARNING: {heading}\n{each.message}\n{excerpt(dockerfile, each.lines)}"
     if error is not None:
         lines = error.lines if isinstance(error, DockerfileError) else None
-        document["error"] = {"message": str(error)} | ({"location": _location(lines)} if lines else {})
+        document["buildError"] = {"message": str(error), "location": _location(lines) if lines else {}}
         text += f"\nERROR: {error}\n{excerpt(dockerfile, lines) if lines else ''}"
     return _result(document, text, statuscode="1" if findings or error is not None else "0")
 

@@ -79,7 +79,7 @@ def test_lint_goes_through_all_stages() -> None:
     document, shown, status = ask("frontend.lint", text)
     assert [each["ruleName"] for each in document["warnings"]] == ["MaintainerDeprecated", "LegacyKeyValueFormat"]
     assert document["warnings"][1]["location"] == at(2)
-    assert document["sources"][0]["fileName"] == "Dockerfile"
+    assert document["sources"][0]["filename"] == "Dockerfile"
     assert status == b"1"
     assert (
         "Dockerfile:2\n"
@@ -94,7 +94,7 @@ def test_lint_goes_through_all_stages() -> None:
 
 def test_lint_tells_why_a_dockerfile_cannot_be_built() -> None:
     document, _, status = ask("frontend.lint", "FROM alpine\nRUNN x\n")
-    assert document["error"] == {
+    assert document["buildError"] == {
         "message": "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
         "location": at(2),
     }
