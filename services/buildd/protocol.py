@@ -66,6 +66,10 @@ class SourceFile:
 class Bridge(Protocol):
     """What a frontend can ask of the build that it works for."""
 
+    @property
+    def session(self) -> str:
+        """The session of the client that builds; empty: it has none."""
+
     async def solve(self, edge: Edge) -> Files:
         """Run a graph up to ``edge`` and return read access to the result. Raises what the step raises."""
 

@@ -36,6 +36,7 @@ class FakeBuildBridge:
     solved: list[Node] = field(default_factory=list)
     forwarded: list[tuple[Mapping[str, str], Mapping[str, Edge]]] = field(default_factory=list)
     told: dict[str, bytes] = field(default_factory=dict)
+    session: str = ""
 
     async def solve(self, edge: Edge) -> Files:
         self.solved.append(edge.node)

@@ -99,7 +99,9 @@ class BuildBridge:
         images: ImageConfigs,
         progress: Progress,
         frontends: Forwarder,
+        session: str = "",
     ) -> None:
+        self.session = session
         self._frontends = frontends
         self._run = run
         self._graphs = graphs

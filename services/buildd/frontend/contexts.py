@@ -71,6 +71,10 @@ class Contexts:
         # Which of its files the build reads is known when all instructions have been applied.
         self.main: Edge = Node(SourceOp(f"local://{options.context_key}")).output()
 
+    def _session(self, directory: str) -> str:
+        """Return the client that has a directory: in graphs that go to other builds it is not theirs that is meant."""
+        return self._options.sessions.get(directory, self._bridge.session)
+
     async def load_dockerfile(self) -> Dockerfile:
         """Find the build context and read the Dockerfile.
 
@@ -97,7 +101,7 @@ class Contexts:
         folder, base = posixpath.split(self._file_name)
         if base == DEFAULT_FILE_NAME:
             names.append(posixpath.join(folder, base.lower()))
-        session = self._options.sessions.get(name, "")
+        session = self._session(name)
         return LocalDirectory(name, name, tuple(names), compare=False, session=session)
 
     async def _read_dockerfile(self, files: Files) -> bytes:
@@ -186,7 +190,7 @@ class Contexts:
             f"{key or directory}-{_IGNORE_FILE}",
             (_IGNORE_FILE,),
             compare=False,
-            session=self._options.sessions.get(directory, ""),
+            session=self._session(directory),
         )
         files = await self._bridge.solve(local(source, Metadata(f"{where} load {_IGNORE_FILE}")))
         try:
@@ -204,7 +208,7 @@ class Contexts:
             name,
             _followed(paths),
             await self.load_ignore(),
-            session=self._options.sessions.get(name, ""),
+            session=self._session(name),
         )
         return local(directory, Metadata("[internal] load build context"))
 
@@ -284,7 +288,7 @@ class Contexts:
         key = f"context:{name}-{self._options.shared_keys.get(name, '')}"
         data = await self._read_ignore(directory, f"[context {name}]", f"context:{name}")
         exclude = _patterns(data, _IGNORE_FILE)
-        session = self._options.sessions.get(directory, "")
+        session = self._session(directory)
         placeholder = Node(SourceOp(f"local://{directory}")).output()
         return NamedContext(placeholder, directory=LocalDirectory(directory, key, (), exclude, session=session))
 

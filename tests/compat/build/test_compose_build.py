@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.oci.descriptor import OCI_INDEX
+from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.go_clients import GoClient, go_program
@@ -81,9 +81,9 @@ services:
   inline:
     network_mode: none
     build:
-      context: app
+      context: app{linked}
       dockerfile_inline: |
-        FROM {image}
+        FROM {base}
         RUN echo inline > /who
         CMD cat /who
       provenance: false
@@ -141,7 +141,9 @@ def test_all_that_a_file_says_of_a_build_is_done(
     (context / "app/Dockerfile").write_text(DOCKERFILE.format(image=image))
     (context / "lib/file").write_text("of another context\n")
     (context / "token").write_text("one")
-    (context / "compose.yaml").write_text(OPTIONS.format(registry=registry.address, image=image))
+    # Bake gives one build the other's graph, with directories that only the other one's session has.
+    linked, base = ('\n      additional_contexts: {built: "service:app"}', "built") if bake == "true" else ("", image)
+    (context / "compose.yaml").write_text(OPTIONS.format(registry=registry.address, linked=linked, base=base))
     compose("build", cwd=context, env=env)
     name = f"{registry.address}/composed/app"
     shown = json.loads(docker("image", "inspect", f"{name}:more").stdout)[0]
@@ -159,8 +161,9 @@ def test_all_that_a_file_says_of_a_build_is_done(
         assert pushed.splitlines() == lines
     docker("rmi", f"{name}:1", f"{name}:more", "built-inline")
     with registry.session() as session:
+        session.headers["Accept"] = f"{OCI_INDEX}, {OCI_MANIFEST}"
         cached = session.get(f"{registry.url}/v2/composed/cache/manifests/1", timeout=60)
-        index = session.get(f"{registry.url}/v2/composed/app/manifests/1", timeout=60, headers={"Accept": OCI_INDEX})
+        index = session.get(f"{registry.url}/v2/composed/app/manifests/1", timeout=60)
     assert cached.status_code == 200
     kinds = [each.get("annotations", {}).get("vnd.docker.reference.type") for each in index.json()["manifests"]]
     assert kinds == [None, "attestation-manifest"]
