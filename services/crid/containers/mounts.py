@@ -61,8 +61,7 @@ def _mount(mount: Mount) -> spec.Mount:
             )
     if mount.image is not None and mount.image.image:
         return _image(mount)
-    if mount.image_sub_path:
-        raise InvalidArgumentError(f"mounts: image_sub_path of {target} goes with an image")
+    # Of a pod that mounts any image, kubelet sends every subPath as image_sub_path, too: host_path has it already.
     if not mount.host_path.startswith("/") or "\0" in mount.host_path:
         raise InvalidArgumentError(f"mounts: host_path of {target} is {mount.host_path!r}: expected an absolute path")
     private = mount.propagation is Propagation.PROPAGATION_PRIVATE

@@ -252,6 +252,10 @@ def test_a_pod_s_user_namespace_is_every_container_s() -> None:
     assert (made.user, made.uid_mappings) == ("ns:/run/crid/one/ns/user", (spec.IdMapping(0, 100_000, 65536),))
 
 
+def test_a_sub_path_of_what_is_no_image_is_kubelet_s_own_affair() -> None:
+    assert built(mounted(image_sub_path="x")).mounts == built(mounted()).mounts
+
+
 def test_what_kubelet_mounts_stands_in_the_place_of_the_pod_s_own() -> None:
     config = container(mounts=(c.Mount("/etc/hosts", "/var/lib/kubelet/hosts"), c.Mount("/dev/shm/", "/srv/shm")))
     sources = {mount.target.rstrip("/"): mount.source for mount in built(config).mounts}
@@ -316,7 +320,6 @@ GOOD = SecurityProfile(ProfileType.Localhost, "relative")
         (container(mounts=(c.Mount("/data", "srv"),)), "host_path of /data is 'srv'"),
         (container(mounts=(c.Mount("/data", "/s\0rv"),)), "host_path of /data is"),
         (mounted(recursive_read_only=True), "recursive_read_only of /data needs readonly"),
-        (mounted(image_sub_path="x"), "image_sub_path of /data goes with an image"),
         (mounted(image=c.ImageSpec("a")), "a host_path and an image"),
         (mounted(mount_options=("suid",)), "mount_options 'suid'"),
         (mounted_image(image_sub_path="../x"), "a path within the image"),
