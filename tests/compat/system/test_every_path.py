@@ -155,7 +155,6 @@ OWN: Final = {
     "POST /plugins/pull?remote=x": (501, _INSTALL),
     "POST /plugins/no/upgrade?remote=x": (404, "none is installed"),
     "POST /plugins/create?name=x": (501, _INSTALL),
-    "PUT /volumes/no?version=1": (503, "it is for volumes of a cluster, as dockerd says from 23.0 on"),
     "POST /swarm/init {}": (501, _SWARM),
     "POST /swarm/join {}": (501, _SWARM),
     "POST /grpc": (400, _BAD),
