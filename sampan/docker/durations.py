@@ -69,6 +69,19 @@ def duration_ns(seconds: float) -> int:
     return round(seconds * _SECOND_NS)
 
 
+def go_duration(duration_ns: int) -> str:
+    """Return a duration as Go writes it: ``1m30s``, ``1.5s``, ``100ms``."""
+    if duration_ns == 0:
+        return "0s"
+    for unit, size in (("ns", 1), ("µs", 1000), ("ms", 10**6)):
+        if duration_ns < size * 1000:
+            return f"{duration_ns / size:.9f}".rstrip("0").rstrip(".") + unit
+    minutes, rest_ns = divmod(duration_ns, 60 * 10**9)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest_ns // 10**9}.{rest_ns % 10**9:09d}".rstrip("0").rstrip(".")
+    return f"{f'{hours}h' if hours else ''}{f'{minutes}m' if hours or minutes else ''}{seconds}s"
+
+
 def human_duration(seconds: float) -> str:
     """Say how long something took the way ``docker ps`` does.
 

@@ -20,6 +20,7 @@ from buildd.frontend.checks import (
 )
 from buildd.frontend.state import Argument
 from buildd.frontend.step import Step
+from sampan.docker.durations import go_duration
 from sampan.dockerfile.changes import apply_changes
 from sampan.dockerfile.instructions import Arg, Command, HealthCheck, OnBuild, Pairs, Words
 from sampan.dockerfile.words import quoted
@@ -261,16 +262,3 @@ _WORDS: Final[Mapping[str, Callable[[Step, Sequence[str]], None]]] = {
     "USER": _user,
     "VOLUME": _volume,
 }
-
-
-def go_duration(duration_ns: int) -> str:
-    """Return a duration as Go writes it: ``1m30s``, ``1.5s``, ``100ms``."""
-    if duration_ns == 0:
-        return "0s"
-    for unit, size in (("ns", 1), ("µs", 1000), ("ms", 10**6)):
-        if duration_ns < size * 1000:
-            return f"{duration_ns / size:.9f}".rstrip("0").rstrip(".") + unit
-    minutes, rest_ns = divmod(duration_ns, 60 * 10**9)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest_ns // 10**9}.{rest_ns % 10**9:09d}".rstrip("0").rstrip(".")
-    return f"{f'{hours}h' if hours else ''}{f'{minutes}m' if hours or minutes else ''}{seconds}s"

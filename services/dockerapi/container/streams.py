@@ -190,8 +190,6 @@ def _attachment(call: Call, *, everything: bool = False) -> Streams:
         logs=call.flag("logs"),
         detach_keys=call.text("detachKeys"),
     )
-    if not (options.live or options.logs):
-        raise InvalidArgumentError("Bad parameters: you must choose at least one of stream and logs")
     return Streams(lambda given: call.control.attach(call.args["id"], options, given), has_input=options.stdin)
 
 

@@ -177,9 +177,9 @@ class Call:
             return {}
         kind = self.request.content_type
         if kind != "application/json" and "Content-Type" in self.request.headers:
-            raise InvalidArgumentError(f'unsupported Content-Type header ({kind}): must be "application/json"')
+            raise InvalidArgumentError(f"unsupported Content-Type header ({kind}): must be 'application/json'")
         if required and "Content-Type" not in self.request.headers:
-            raise InvalidArgumentError('unsupported Content-Type header (): must be "application/json"')
+            raise InvalidArgumentError("unsupported Content-Type header (): must be 'application/json'")
         value = decode(raw, "invalid JSON")
         if value is None:
             return {}

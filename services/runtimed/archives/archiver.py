@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Final
 
-from runtimed.archives.lookup import Found, look, plain
+from runtimed.archives.lookup import Found, is_content, look, plain
 from runtimed.archives.packed import plain_bytes
 from runtimed.archives.packing import Packer
 from runtimed.archives.unpacking import Unpacker
@@ -68,7 +68,7 @@ def read(tree: RootFs, job: ArchiveJob) -> Answer:
 
 
 def _pack(found: Found, job: ArchiveJob, out: PlainWriter) -> Answer:
-    base = b"." if job.path.endswith("/.") else os.fsencode(found.status.name)
+    base = b"." if is_content(job.path) else os.fsencode(found.status.name)
     writer = TarWriter(out.write, MAX_COPIED_NAME_BYTES)
     Packer(writer, out.file).pack(found, b"" if base == b"/" else base)
     writer.close()

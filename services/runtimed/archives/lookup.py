@@ -20,6 +20,11 @@ def plain(path: str) -> str:
     return posixpath.normpath("/" + path).replace("//", "/", 1)
 
 
+def is_content(path: str) -> bool:
+    """Whether a path ends in ``.`` and so names what is in a directory, whose names in an archive begin with ``./``."""
+    return posixpath.basename(path.rstrip("/")) == "."
+
+
 class Found:
     """A file of any kind, held open by an O_PATH descriptor. Close it, or use it as a context manager."""
 

@@ -23,6 +23,7 @@ from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
 from runtimed.metrics import Metrics
 from runtimed.protocol import Bundles, ExecProcess
+from sampan.docker.durations import duration_ns, go_duration
 from sampan.errors import SampanError
 from sampan.resource.container import Health, HealthStatus, Probe, Status
 from sampan.resource.container_spec import HealthCheck, Process
@@ -193,7 +194,7 @@ class HealthChecks:
                 return _Result(_TIMED_OUT if code is None else code, bytes(output))
         except TimeoutError:
             kill()
-            return _Result(_TIMED_OUT, f"Health check exceeded timeout ({timeout_s:g}s)".encode())
+            return _Result(_TIMED_OUT, timed_out(timeout_s, output))
 
     def _write_spec(self, entry: Entry, check: HealthCheck, paths: ExecPaths, linked: tuple[str, ...]) -> Path:
         paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,6 +204,12 @@ class HealthChecks:
         document = paths.bundle / "process.json"
         document.write_text(json.dumps(process))
         return document
+
+
+def timed_out(timeout_s: float, output: bytes) -> bytes:
+    """Say that a probe took too long, and what it had said until then: where it hangs, mostly."""
+    sentence = f"Health check exceeded timeout ({go_duration(duration_ns(timeout_s))})".encode()
+    return b": ".join((sentence, output)) if output else sentence
 
 
 @contextlib.contextmanager

@@ -139,6 +139,21 @@ def test_archive_goes_in_and_out(sdk: Sdk, image: str, container_name: Callable[
         assert member.read() == b"data"
 
 
+@pytest.mark.parametrize("path", ["/.", ".", "./", "/./", "etc/."])
+def test_what_is_in_a_directory_is_named_from_there(
+    sdk: Sdk, image: str, container_name: Callable[[], str], path: str
+) -> None:
+    pieces, _ = sdk.containers.create(image, "true", name=container_name()).get_archive(path)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        names = archive.getnames()
+    assert names[0] == "."
+    assert all(name.startswith("./") for name in names[1:])
+
+
+def test_attaching_to_neither_output_nor_logs_ends_at_once(sdk: Sdk, sleeper: str) -> None:
+    assert sdk.api.attach(sleeper, stream=False, logs=False) == b""
+
+
 @pytest.mark.parametrize("version", ["1.24", "1.30", "1.40", "1.41", "1.43", "1.44", "1.47", "1.50", "1.52"])
 def test_every_version_of_the_api_runs_a_container(docker: DockerClient, image: str, version: str) -> None:
     if version < "1.40":  # the SDK refuses what is older

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from buildd.frontend.configuring import go_duration
 from sampan.dockerfile.source import DockerfileError
 from sampan.dockerfile.words import quoted
 from tests.fakes.build_bridge import image_config
@@ -122,14 +121,6 @@ def test_the_result_names_its_platform_and_the_base_config() -> None:
         "Platforms": [{"ID": "linux/amd64", "Platform": {"architecture": "amd64", "os": "linux"}}]
     }
     assert json.loads(metadata["containerimage.base.config"])["config"] == {"Env": ["PATH=/bin"], "Cmd": ["sh"]}
-
-
-@pytest.mark.parametrize(
-    ("duration_ns", "text"),
-    [(0, "0s"), (1, "1ns"), (1500, "1.5µs"), (2 * 10**6, "2ms"), (1_500_000_000, "1.5s"), (3600 * 10**9, "1h0m0s")],
-)
-def test_durations_are_written_as_go_does(duration_ns: int, text: str) -> None:
-    assert go_duration(duration_ns) == text
 
 
 def test_quoting_is_gos() -> None:

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtimed.lifecycle.health import command_of, is_checked, judge, unwatched
+from runtimed.lifecycle.health import command_of, is_checked, judge, timed_out, unwatched
 from sampan.resource.container import Health, HealthStatus, Probe
 from sampan.resource.container_spec import HealthCheck
 
@@ -46,6 +46,11 @@ def test_the_last_five_probes_are_kept() -> None:
 )
 def test_the_probes_command(test: tuple[str, ...], command: tuple[str, ...]) -> None:
     assert command_of(HealthCheck(test)) == command
+
+
+def test_a_probe_that_took_too_long_is_shown_with_what_it_had_said() -> None:
+    assert timed_out(0.05, b"") == b"Health check exceeded timeout (50ms)"
+    assert timed_out(90, b"connecting\n") == b"Health check exceeded timeout (1m30s): connecting\n"
 
 
 def test_none_and_nothing_are_no_check() -> None:

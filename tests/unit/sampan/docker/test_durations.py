@@ -2,7 +2,7 @@
 
 import pytest
 
-from sampan.docker.durations import MAX_NS, MIN_NS, ago, human_duration, parse_duration
+from sampan.docker.durations import MAX_NS, MIN_NS, ago, go_duration, human_duration, parse_duration
 from sampan.errors import InvalidArgumentError
 
 SECOND_NS = 10**9
@@ -111,3 +111,11 @@ def test_durations_are_said_as_docker_says_them(seconds: float, expected: str) -
 def test_unknown_time_and_a_clock_that_went_back_have_words() -> None:
     assert ago(0, 100) == "N/A"
     assert ago(200, 100) == "Less than a second ago"
+
+
+@pytest.mark.parametrize(
+    ("duration_ns", "text"),
+    [(0, "0s"), (1, "1ns"), (1500, "1.5µs"), (2 * 10**6, "2ms"), (1_500_000_000, "1.5s"), (3600 * 10**9, "1h0m0s")],
+)
+def test_durations_are_written_as_go_does(duration_ns: int, text: str) -> None:
+    assert go_duration(duration_ns) == text
