@@ -194,7 +194,7 @@ class HealthChecks:
                 return _Result(_TIMED_OUT if code is None else code, bytes(output))
         except TimeoutError:
             kill()
-            return _Result(_TIMED_OUT, timed_out(timeout_s, output))
+            return _Result(_TIMED_OUT, timed_out(timeout_s, bytes(output)))
 
     def _write_spec(self, entry: Entry, check: HealthCheck, paths: ExecPaths, linked: tuple[str, ...]) -> Path:
         paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
