@@ -60,12 +60,6 @@ def check_labels(labels: Mapping[str, str], what: str, most: int = LABELS_BYTES)
     _check(size_of(labels), most, what)
 
 
-def check_annotations(annotations: Mapping[str, str]) -> None:
-    """Raise InvalidArgumentError for a key that no OCI runtime takes."""
-    if "" in annotations:
-        raise InvalidArgumentError("invalid Annotations: the empty string is not permitted as an annotation key")
-
-
 def check_process(args: Iterable[str], env: Iterable[str], what: str) -> None:
     """Raise InvalidArgumentError, naming ``what``, if the kernel would not take them."""
     _check(size_of(tuple(args)) + size_of(tuple(env)), PROCESS_BYTES, f"{what}: command and environment")

@@ -32,6 +32,8 @@ def check_options(spec: ContainerSpec) -> None:
         raise InvalidArgumentError(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
     if spec.stop_timeout_s is not None and abs(spec.stop_timeout_s) > _LONGEST_S:
         raise InvalidArgumentError(f"invalid stop timeout: {spec.stop_timeout_s:.0f} s is longer than 292 years")
+    if "" in spec.annotations:
+        raise InvalidArgumentError("invalid Annotations: the empty string is not permitted as an annotation key")
     _check_names(spec)
     check_restart(spec.restart_policy, auto_remove=spec.auto_remove)
     check_namespaces(spec.namespaces, spec.owner)

@@ -77,6 +77,7 @@ async def load(call: Call) -> web.StreamResponse:
             call.images.load_images(body.chunks(), platforms=_platforms(call)),
             messages.render,
             refuses=False,  # dockerd has answered 200 before it looks at the archive
+            outlives_client=True,  # tools go away as soon as they have sent it all
         )
     finally:
         body.close()
@@ -102,6 +103,6 @@ class _LoadMessages:
 ROUTES: Final = (
     Route("GET", "/images/get", save, follows=True),
     Route("GET", "/images/{name+}/get", save_one, follows=True),
-    Route("POST", "/images/load", load, follows=True),
+    Route("POST", "/images/load", load),
     Route("GET", "/containers/{id}/export", export, follows=True),
 )

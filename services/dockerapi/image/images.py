@@ -100,17 +100,30 @@ def _importing(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progre
 
 
 async def stream_progress(
-    call: Call, events: AsyncIterator[T], render: Callable[[T], Iterable[JsonObject]], *, refuses: bool = True
+    call: Call,
+    events: AsyncIterator[T],
+    render: Callable[[T], Iterable[JsonObject]],
+    *,
+    refuses: bool = True,
+    outlives_client: bool = False,
 ) -> web.StreamResponse:
     """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message.
 
-    Without ``refuses`` it is the last message in any case.
+    Without ``refuses`` it is the last message in any case. What ``outlives_client`` goes on to its end unheard.
     """
     stream = JsonStream(call.request, end=b"\r\n")
+    gone: ConnectionError | None = None
     try:
         async for event in events:
-            if messages := list(render(event)):
-                await stream.write(*messages)
+            if gone is None and (messages := list(render(event))):
+                try:
+                    await stream.write(*messages)
+                except ConnectionError as error:
+                    if not outlives_client:
+                        raise
+                    gone = error
+        if gone is not None:
+            raise gone
     except SampanError as error:
         if stream.begun or not refuses:
             return await stream.end({"errorDetail": {"message": str(error)}, "error": str(error)})

@@ -378,7 +378,6 @@ def check_owner(spec: ContainerSpec) -> None:
 def check_sizes(spec: ContainerSpec) -> None:
     """Raise InvalidArgumentError if a spec is larger than lists and their readers can bear, or the kernel."""
     limits.check_labels(spec.labels, "labels", limits.CONTAINER_LABELS_BYTES)
-    limits.check_annotations(spec.annotations)
     process = spec.process
     limits.check_process(process.args, process.env, "container")
     limits.check_execution(process.args, process.working_dir, process.user, process.additional_groups, "container")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import socket
 import tarfile
 from collections.abc import Callable
@@ -14,7 +15,18 @@ from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
 from tests.support.docker_client import DockerClient
 from tests.support.images import Image, layer, push
 from tests.support.registry import Registry
+from tests.support.tools import eventually
 from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
+
+
+def random_tar(size: int) -> bytes:
+    """Return a tar of one file that nobody has seen."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo("random")
+        info.size = size
+        archive.addfile(info, io.BytesIO(os.urandom(size)))
+    return buffer.getvalue()
 
 
 def test_versions_agree(sdk: Sdk) -> None:
@@ -148,6 +160,22 @@ def test_what_is_in_a_directory_is_named_from_there(
         names = archive.getnames()
     assert names[0] == "."
     assert all(name.startswith("./") for name in names[1:])
+
+
+def test_what_was_sent_is_loaded_though_nobody_reads_the_answer(
+    docker: DockerClient, sdk: Sdk, unique: Callable[[str], str]
+) -> None:
+    name = unique("unheard")
+    sdk.api.import_image_from_data(random_tar(8 << 20), repository=name, tag="1")
+    archive = b"".join(sdk.images.get(f"{name}:1").save(named=f"{name}:1"))
+    sdk.images.remove(f"{name}:1")
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(docker.host.removeprefix("unix://"))
+        head = f"POST /images/load HTTP/1.1\r\nHost: docker\r\nContent-Length: {len(archive)}\r\n\r\n"
+        line.sendall(head.encode() + archive)
+        assert line.recv(12) == b"HTTP/1.1 200"
+    eventually(lambda: bool(sdk.images.list(name)), "the image is there")
+    sdk.images.remove(f"{name}:1")
 
 
 def test_attaching_to_neither_output_nor_logs_ends_at_once(sdk: Sdk, sleeper: str) -> None:

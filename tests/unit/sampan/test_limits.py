@@ -55,9 +55,3 @@ def test_long_names_are_refused() -> None:
     limits.check_name("x" * 255, "volume name")
     with pytest.raises(InvalidArgumentError, match=r"volume name xxx.*: 256 characters, the most is 255"):
         limits.check_name("x" * 256, "volume name")
-
-
-def test_an_annotation_without_a_key_is_refused() -> None:
-    limits.check_annotations({"a": ""})
-    with pytest.raises(InvalidArgumentError, match="not permitted as an annotation key"):
-        limits.check_annotations({"": "a"})

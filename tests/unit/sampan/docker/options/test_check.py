@@ -94,3 +94,9 @@ OTHERS = [
 def test_what_cannot_be_meant_is_refused(spec: ContainerSpec, text: str) -> None:
     with pytest.raises(InvalidArgumentError, match=re.escape(text)):
         check_options(spec)
+
+
+def test_an_annotation_without_a_key_is_refused() -> None:
+    check_options(ContainerSpec(annotations={"a": ""}))
+    with pytest.raises(InvalidArgumentError, match="not permitted as an annotation key"):
+        check_options(ContainerSpec(annotations={"": "a"}))
