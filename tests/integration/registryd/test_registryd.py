@@ -93,11 +93,10 @@ def test_upload_goes_on_after_the_registry_was_killed(served: PrivateRegistry) -
 
 
 def test_content_shared_by_repositories_goes_with_the_last_of_them(tmp_path: Path, layout: Layout) -> None:
-    manifest = sha256(IMAGE.manifest())
-    with private_registry(layout, tmp_path) as served:  # which keeps what a push has not named yet
+    with private_registry(layout, tmp_path, "--unused-s", "10") as served:
+        manifest = sha256(IMAGE.manifest())
         for name in ("one", "two"):
             images.push(served.registry, name, "1", IMAGE)
-    with private_registry(layout, tmp_path, "--unused-s", "2") as served:
         assert {manifest, sha256(LAYER), IMAGE.id} <= served.stored()
         assert delete(served, f"one/manifests/{manifest}") == 202
         eventually(lambda: get(served, f"one/blobs/{sha256(LAYER)}").status_code == 404, "one's blobs are gone")
