@@ -346,6 +346,7 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
     """Serve the services on ``layout``'s sockets; the builder as far as its cache goes."""
     fake = FakeEngine(layout)
     layout.run_root.mkdir(parents=True, exist_ok=True)
+    layout.data("buildd").mkdir(parents=True, exist_ok=True)  # it has run, and is asked what it has
     async with AsyncExitStack() as stack:
         servers = {name: await _server(stack) for name in ("imaged", "snapshotter", "runtimed", "buildd")}
         images_pb2_grpc.add_ImagesServicer_to_server(fake.images, servers["imaged"])

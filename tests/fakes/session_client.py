@@ -332,9 +332,11 @@ async def serving(client: FakeSessionClient, directory: Path) -> AsyncIterator[B
     socket = directory / "client.sock"
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
+    stream = await SocketStream.connect(socket)
     try:
-        yield await SocketStream.connect(socket)
+        yield stream
     finally:
+        await stream.close()
         await server.stop(0)
 
 

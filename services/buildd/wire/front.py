@@ -40,6 +40,7 @@ _HEADER: Final = "x-docker-expose-session-"
 # The client's bound for messages is 4 MiB.
 _PIECE_BYTES: Final = 1 << 20
 _HANDED_S: Final = 30.0  # for a socket to come, which is on its way
+_CLOSE_S: Final = 5.0  # for the last bytes to go to a client
 
 
 class Front:
@@ -138,6 +139,15 @@ class _HandedStream(SocketStream):
         """Return what was read before, and then what comes."""
         begun, self._begun = self._begun, b""
         return begun or await super().read()
+
+    async def close(self) -> None:
+        """Close it; return when its descriptor is, for which a client that reads no more is not waited for long."""
+        await super().close()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._writer.wait_closed()
+        except OSError:
+            self._writer.transport.abort()
 
 
 async def _refuse(request: Stream) -> None:
