@@ -130,7 +130,7 @@ def test_an_agent_is_there_for_the_step_that_asks_for_it(engine: Engine, tmp_pat
         built(engine, "--ssh", f"default={path}", "-", input=text)
     refused = sampan(engine, "build", "-", input=b"FROM base\nRUN --mount=type=ssh,required=true true\n")
     assert refused.code == 1
-    assert refused.stderr.endswith('no SSH key "default" forwarded from the client\n')
+    assert refused.stderr.endswith("unset ssh forward key default\n")
 
 
 def test_a_dockerfile_is_checked_and_outlined(engine: Engine, context: Path) -> None:
