@@ -56,7 +56,7 @@ from tests.unit.buildd.executor.executing import yard
 from tests.unit.buildd.exporters.exporting import Room
 from tests.unit.buildd.solver.solving import bench
 from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
-from tests.unit.buildd.sources.test_images import FakeImaged
+from tests.unit.buildd.sources.imaged import FakeImaged
 
 if TYPE_CHECKING:
     from buildd.build.bridge import Forwarder

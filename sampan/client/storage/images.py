@@ -55,13 +55,19 @@ class ImagesClient:
         self._pages = Recent(channel, _LIST, pb.ListResponse, _page)
 
     def fetch(
-        self, reference: str, platform: Platform | None = None, credentials: Credentials | None = None
+        self,
+        reference: str,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+        *,
+        any_single: bool = False,
     ) -> AsyncGenerator[FetchProgress, None]:
         """Bring an image's content under a lease."""
         request = pb.FetchRequest(
             reference=reference,
             platform=platform_to_proto(platform),
             credentials=_credentials(credentials),
+            any_single=any_single,
         )
         return read(self._stub.Fetch(request), convert.fetch_from_proto)
 

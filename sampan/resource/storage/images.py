@@ -36,12 +36,21 @@ class Images(Protocol):
     """Image names, what stands behind them, and its way here and elsewhere. An image is named by ID or reference."""
 
     def fetch(
-        self, reference: str, platform: Platform | None = None, credentials: Credentials | None = None
+        self,
+        reference: str,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+        *,
+        any_single: bool = False,
     ) -> AsyncGenerator[FetchProgress, None]:
         """Bring an image's content under a lease: ``FetchResolved`` first, ``Fetched`` last; without a name yet.
 
+        An index must have something for the platform. A name that leads to one manifest alone must lead to one for
+        the platform, unless ``any_single``.
+
         Raises:
             NotFoundError: in Docker's words, no such repository, tag or platform.
+            InvalidArgumentError: a single manifest for another platform.
             UnauthenticatedError, PermissionDeniedError: the registry refuses the credentials.
             UnavailableError, RemoteError: it does not answer.
             DataLossError, ResourceExhaustedError: a blob is not what its digest says; the disk is full.

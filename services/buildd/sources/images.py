@@ -159,15 +159,19 @@ class ImageSource:
             if mode != "pull" or reference.digest is not None:
                 if (held := self._held.get(key) or self._named.get(key)) is not None:
                     return held
-                if (here := await self._here(reference, platform)) is not None:
+                any_single = mode == "local" or reference.digest is not None
+                if (here := await self._here(reference, platform, any_single=any_single)) is not None:
                     return here
             try:
                 return await self._fetch(reference, platform, context)
             except SampanError as error:
+                # The registry would have known best whether there is one for the platform.
+                if mode == "default" and (here := await self._here(reference, platform, any_single=True)) is not None:
+                    return here
                 raise _explained(error, reference) from error
 
-    async def _here(self, reference: Reference, platform: Platform) -> FoundImage | None:
-        """Return an image that is here by name, if it is for the platform."""
+    async def _here(self, reference: Reference, platform: Platform, *, any_single: bool) -> FoundImage | None:
+        """Return an image that is here by name, if it is for the platform or, with ``any_single``, has no index."""
         names = [str(reference)]
         if reference.digest is not None and reference.tag is not None:
             names.append(str(replace(reference, digest=None)))
@@ -179,13 +183,14 @@ class ImageSource:
             if reference.digest not in (None, details.target.digest, details.manifest.digest):
                 continue
             try:
-                return await self._read(details, platform, name)
+                return await self._read(_as_named(details, reference), platform, name, any_single=any_single)
             except (NotFoundError, DataLossError, RemoteError):  # not here for the platform, or not whole
                 continue
         return None
 
-    async def _read(self, details: ImageDetails, platform: Platform, name: str) -> FoundImage:
-        if platform.runs(details.platform):
+    async def _read(self, details: ImageDetails, platform: Platform, name: str, *, any_single: bool) -> FoundImage:
+        single = details.target.media_type not in INDEXES
+        if platform.runs(details.platform) or (single and any_single):
             config = self._configs.get(details.id)
             if config is None:
                 config = await read_document(self._content, details.id, MAX_CONFIG_BYTES)
@@ -194,7 +199,7 @@ class ImageSource:
                     self._configs.popitem(last=False)
             layers = tuple(deferred(each) if each.diff_id in details.deferred else each for each in details.layers)
             return FoundImage(details.target, details.manifest, config, details.id, layers)
-        if details.target.media_type not in INDEXES:
+        if single:
             raise NotFoundError(f"{name} is for {details.platform}")
         image = await read_image(self._content, details.target, platform, name)
         for layer in image.layers:
@@ -208,7 +213,7 @@ class ImageSource:
         context.status(name)
         try:
             async with (
-                aclosing(self._images.fetch(str(reference), platform, credentials)) as steps,
+                aclosing(self._images.fetch(str(reference), platform, credentials, any_single=True)) as steps,
                 asyncio.TaskGroup() as tasks,
             ):
                 async for step in steps:
@@ -283,6 +288,13 @@ class _Fetching:
 
 def _parse(text: str) -> Reference:
     return parse_reference(text).with_default_tag()
+
+
+def _as_named(details: ImageDetails, reference: Reference) -> ImageDetails:
+    """Return an image as ``reference`` leads to it: by a manifest's own digest past the index that has it, too."""
+    if reference.digest == details.manifest.digest:
+        return replace(details, target=details.manifest)
+    return details
 
 
 def _key(reference: Reference, platform: Platform) -> Key:

@@ -67,23 +67,31 @@ class Puller:
             await asyncio.wait(tuple(self._running))
 
     async def fetch(
-        self, reference: Reference, platform: Platform | None, credentials: Credentials
+        self,
+        reference: Reference,
+        platform: Platform | None,
+        credentials: Credentials,
+        *,
+        any_single: bool = False,
     ) -> AsyncGenerator[Step | Fetched, None]:
         """Yield ``FetchResolved``, then steps of the layers, each first waiting, and ``Fetched`` last.
 
         Closing the iterator, or cancelling, before the last step ends the pull. What it fetched is kept for a while
         without being visible, so that the next one goes on there; the same holds if the registry breaks off. Any
-        other failure, and bytes that were refused, leave nothing.
+        other failure, and bytes that were refused, leave nothing. With ``any_single`` a manifest that no index leads
+        to is taken whatever machine it is for.
 
         Raises:
             NotFoundError: no such name, no such repository, access denied, or nothing for the platform.
+            InvalidArgumentError: a single manifest for another platform.
             UnauthenticatedError: credentials are missing or wrong.
             RemoteError: the registry does not answer, or answers with nonsense.
             DataLossError: content does not fit its digest.
             UnimplementedError: something that is no image for Linux, or uses a format that is not supported.
         """
         progress = Progress()
-        task = asyncio.create_task(self._run(reference, platform, credentials, progress), name=f"pull {reference}")
+        work = self._run(reference, platform, credentials, any_single, progress)
+        task = asyncio.create_task(work, name=f"pull {reference}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(lambda _: progress.end())
@@ -102,12 +110,17 @@ class Puller:
                     await self._leases.abandon(task.result()[0])
 
     async def _run(
-        self, reference: Reference, platform: Platform | None, credentials: Credentials, progress: Progress
+        self,
+        reference: Reference,
+        platform: Platform | None,
+        credentials: Credentials,
+        any_single: bool,
+        progress: Progress,
     ) -> tuple[str, Fetched]:
         with self._metrics.pull(), self._metrics.tracked(str(reference)) as tracker:
             progress.watch(tracker)
             async with self._leases.held(reference.name, (asyncio.CancelledError, TransportError)) as lease:
-                fetched = await self._bring(lease, reference, platform, credentials, progress)
+                fetched = await self._bring(lease, reference, platform, credentials, any_single, progress)
             return lease, fetched
 
     async def _bring(
@@ -116,6 +129,7 @@ class Puller:
         reference: Reference,
         platform: Platform | None,
         credentials: Credentials,
+        any_single: bool,
         progress: Progress,
     ) -> Fetched:
         with self._metrics.timed("resolve"):
@@ -123,7 +137,7 @@ class Puller:
             for document in documents:
                 await self._content.put(document.data, document.descriptor.media_type, lease)
             config = await self._config(lease, manifest.config, source.clients)
-            _check_platform(reference, config, platform if len(documents) == 1 else None)
+            _check_platform(reference, config, platform if len(documents) == 1 and not any_single else None)
         layers = pair_layers(manifest, config)
         target, own = documents[0].descriptor, documents[-1].descriptor
         await self._leases.expect(lease, [layer.diff_id for layer in layers])

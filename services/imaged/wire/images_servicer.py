@@ -84,6 +84,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             parse_reference(request.reference).with_default_tag(),
             platform_from_proto(request.platform),
             convert.CREDENTIALS.decode(request.credentials),
+            any_single=request.any_single,
         )
         async with aclosing(steps):
             async for step in steps:

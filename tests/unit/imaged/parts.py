@@ -66,11 +66,16 @@ class Parts:
     sources: Sources
 
     async def fetch(
-        self, reference: str, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
+        self,
+        reference: str,
+        platform: Platform | None = None,
+        credentials: Credentials = ANONYMOUS,
+        *,
+        any_single: bool = False,
     ) -> tuple[FetchResolved, list[FetchStep], Fetched]:
         """Fetch and return all steps."""
         name = parse_reference(reference).with_default_tag()
-        async with aclosing(self.puller.fetch(name, platform, credentials)) as running:
+        async with aclosing(self.puller.fetch(name, platform, credentials, any_single=any_single)) as running:
             steps = [step async for step in running]
         resolved, *layers, fetched = steps
         assert isinstance(resolved, FetchResolved)

@@ -85,8 +85,11 @@ class FetchRequest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     CREDENTIALS_FIELD_NUMBER: _builtins.int
+    ANY_SINGLE_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """as a user types it: "debian", "localhost:5000/a/b:1", "x@sha256:…" """
+    any_single: _builtins.bool
+    """a name that leads to one manifest and no index is fetched whatever that is for"""
     @_builtins.property
     def platform(self) -> Global___Platform:
         """empty: this host's"""
@@ -99,10 +102,11 @@ class FetchRequest(_message.Message):
         reference: _builtins.str = ...,
         platform: Global___Platform | None = ...,
         credentials: Global___Credentials | None = ...,
+        any_single: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_single", b"any_single", "credentials", b"credentials", "platform", b"platform", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ from sampan.oci.platform import Platform
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
-from tests.unit.buildd.sources.test_images import FakeImaged
+from tests.unit.buildd.sources.imaged import FakeImaged
 
 AMD64 = Platform("linux", "amd64")
 

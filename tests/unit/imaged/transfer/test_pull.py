@@ -114,6 +114,23 @@ async def test_single_image_for_another_platform_than_asked_for_is_refused(
         await parts.fetch(f"{registry.address}/x:1", Platform("linux", "amd64"))
 
 
+async def test_single_image_for_another_platform_comes_to_who_takes_any(parts: Parts, registry: FakeRegistry) -> None:
+    manifest = registry.add_image("x", "1", b"layer", architecture="arm64")
+    _, _, fetched = await parts.fetch(f"{registry.address}/x:1", Platform("linux", "amd64"), any_single=True)
+    assert fetched.target.digest == manifest["digest"]
+
+
+async def test_index_without_the_platform_is_refused_to_who_takes_any_single_image(
+    parts: Parts, registry: FakeRegistry
+) -> None:
+    arm = registry.add_image("x", "", b"arm", architecture="arm64")
+    entry = arm | {"platform": {"os": "linux", "architecture": "arm64"}}
+    registry.add_manifest("x", "1", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}, OCI_INDEX)
+    with pytest.raises(NotFoundError, match="no matching manifest for linux/amd64"):
+        await parts.fetch(f"{registry.address}/x:1", Platform("linux", "amd64"), any_single=True)
+    await parts.fetch(f"{registry.address}/x@{arm['digest']}", Platform("linux", "amd64"), any_single=True)
+
+
 async def test_image_for_another_operating_system_is_refused(parts: Parts, registry: FakeRegistry) -> None:
     registry.add_image("x", "1", b"layer", os="windows")
     with pytest.raises(UnimplementedError, match='operating system "windows"'):
