@@ -11,7 +11,7 @@ from buildd.frontend.configuring import configure
 from buildd.frontend.contexts import Contexts, NamedContext, pinned
 from buildd.frontend.options import PROXY_NAMES, Options, normalized, parse_epoch
 from buildd.frontend.run import run
-from buildd.frontend.stage_graph import StageGraph, Unit
+from buildd.frontend.stage_graph import StageGraph, Unit, base_reference
 from buildd.frontend.stages import (
     SCRATCH,
     GlobalArguments,
@@ -49,7 +49,6 @@ from sampan.oci.config_document import parse_config
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform
-from sampan.oci.reference import parse_reference
 
 _INSTRUCTIONS_AT_ONCE: Final = 100
 _SCAN_CONTEXT: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"
@@ -120,7 +119,7 @@ class Conversion:
         target = graph.target(self._options.target)
         for unit in graph.units:
             graph.link(unit)
-        graph.check_circles()
+        graph.settle()
         needed = await self._resolve(target, all_stages=all_stages)
         patterns = await self._contexts.load_ignore()
         build = Build(
@@ -200,16 +199,11 @@ class Conversion:
 
     async def _load_base(self, unit: Unit) -> None:
         platform = unit.stage.platform or self.platform
-        name = unit.stage.base
         if not unit.replaced:
-            if name == SCRATCH:
+            if unit.stage.base == SCRATCH:
                 unit.state = StageState.of_image(None, b"", None, self.platform)
                 return
-            try:
-                reference = parse_reference(name).with_default_tag()
-            except InvalidArgumentError as error:
-                why = str(error).removesuffix(f" ({name!r})")
-                raise DockerfileError(f'failed to parse stage name "{name}": {why}', unit.stage.lines) from error
+            reference = base_reference(unit.stage)
             unit.context = self._contexts.has(str(reference), platform)
         if unit.context:
             context = await self._contexts.load(unit.context, platform)
@@ -265,13 +259,12 @@ class Conversion:
     # Instructions.
 
     def _progress(self, unit: Unit, platform: Platform) -> Progress:
-        only = len(self._graph.units) + len(self._graph.images) == 1
         total = 0
         if not unit.only_copied:
             total = sum(each.statement.keyword in _FILE_INSTRUCTIONS for each, _ in unit.instructions)
             total += unit.base is None and unit.stage.base != SCRATCH
         shown = platform if self._options.multi_platform else None
-        return Progress("" if only else unit.stage.label, shown, total)
+        return Progress("" if self._graph.alone else unit.stage.label, shown, total)
 
     async def _dispatch(self, unit: Unit, build: Build) -> None:
         """Apply the instructions of a stage. The stages that it needs come earlier in the file, and are done."""

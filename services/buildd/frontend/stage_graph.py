@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from buildd.frontend.stages import Stage
+from buildd.frontend.stages import SCRATCH, Stage
 from buildd.frontend.state import StageState
 from buildd.frontend.step import Trace
 from sampan.dockerfile.instructions import Instruction, Run, Transfer
 from sampan.dockerfile.source import DockerfileError, Lines
 from sampan.dockerfile.words import did_you_mean
 from sampan.errors import InvalidArgumentError
+from sampan.oci.reference import Reference, parse_reference
 
 _COMMON_IMAGES: Final = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
 
@@ -46,6 +47,7 @@ class StageGraph:
         """Join each stage with the earlier one that it begins from."""
         self.units: list[Unit] = []
         self.images: dict[str, Unit] = {}
+        self.alone = False  # one stage is all: its steps are shown without its name
         for unit in units:
             if not unit.replaced:
                 earlier = [each for each in self.units if each.stage.name == unit.stage.base.lower()]
@@ -81,6 +83,20 @@ class StageGraph:
         for instruction, _ in unit.instructions:
             for name in _names(instruction):
                 self.source_of(name, instruction)
+
+    def settle(self) -> None:
+        """Take the stages as they are when all are linked; the triggers of bases may still link more.
+
+        Raises:
+            DockerfileError: stages need themselves, or a base can be no name, be it needed or not.
+        """
+        self.check_circles()
+        for unit in (*self.units, *self.images.values()):
+            if unit.base is None and (unit.replaced or unit.stage.base != SCRATCH):
+                base_reference(unit.stage)
+        # A mount of no stage is of an empty one, whatever its type: for clients that is one more.
+        empty = any(_has_empty_mount(instruction) for unit in self.units for instruction, _ in unit.instructions)
+        self.alone = len(self.units) == 1 and not self.images and not empty
 
     def source_of(self, name: str, instruction: Instruction) -> Unit:
         """Return what ``--from`` or ``from=`` names. Raises DockerfileError."""
@@ -145,6 +161,19 @@ class StageGraph:
                 found[unit] = None
                 waiting += [other for other, _ in self.needs(unit)]
         return list(found)
+
+
+def base_reference(stage: Stage) -> Reference:
+    """Return the image that a stage begins from. Raises DockerfileError: its name is none."""
+    try:
+        return parse_reference(stage.base).with_default_tag()
+    except InvalidArgumentError as error:
+        why = str(error).removesuffix(f" ({stage.base!r})")
+        raise DockerfileError(f'failed to parse stage name "{stage.base}": {why}', stage.lines) from error
+
+
+def _has_empty_mount(instruction: Instruction) -> bool:
+    return isinstance(instruction, Run) and any(not mount.from_stage for mount in instruction.mounts)
 
 
 def _names(instruction: Instruction) -> Iterator[str]:

@@ -112,7 +112,7 @@ def test_a_secret_may_be_a_variable_that_progress_masks() -> None:
     built = build("FROM alpine\nRUN --mount=type=secret,id=tok,env=TOKEN use $TOKEN\n")
     assert built.run().secret_env == (SecretEnv("tok", "TOKEN", optional=True),)
     assert len(built.run().mounts) == 1
-    assert built.names[-1] == "[2/2] RUN --mount=type=secret,id=tok,env=TOKEN use ****"
+    assert built.names[-1] == "[stage-0 2/2] RUN --mount=type=secret,id=tok,env=TOKEN use ****"
     assert built.history == ["RUN /bin/sh -c use $TOKEN # buildkit"]
 
 

@@ -98,6 +98,35 @@ def test_a_stage_index_that_is_not_there_is_refused() -> None:
         build("FROM alpine\nCOPY --from=7 / /\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("FROM alpine\nRUN x\n", "2/2"),
+        ("FROM alpine AS own\nRUN x\n", "2/2"),
+        ("FROM alpine\nRUN --mount=type=cache,target=/c x\n", "stage-0 2/2"),
+        ("FROM alpine AS own\nRUN --mount=type=tmpfs,target=/c x\n", "own 2/2"),
+        ("FROM alpine\nRUN --mount=from=alpine,target=/c x\n", "stage-0 2/2"),
+        ("FROM base\nRUN x\n", "3/3"),  # a trigger of the base names no stage
+    ],
+)
+def test_the_only_stage_is_named_beside_what_its_mounts_and_copies_are_of(text: str, place: str) -> None:
+    triggering = image_config(OnBuild=["COPY --from=alpine /a /a"])
+    images = {"docker.io/library/alpine:latest": image_config(), "docker.io/library/base:latest": triggering}
+    assert build(text, images=images).names[-1].startswith(f"[{place}] RUN ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM alpine\nFROM UPPER\nFROM alpine\n",
+        "FROM alpine\nFROM alpine AS unused\nCOPY --from=UPPER /a /a\nFROM alpine\n",
+    ],
+)
+def test_a_base_that_is_no_name_is_refused_although_nobody_needs_its_stage(text: str) -> None:
+    with pytest.raises(DockerfileError, match='failed to parse stage name "UPPER"'):
+        build(text)
+
+
 def test_arguments_before_from_choose_the_base_and_are_seen_by_stages_that_declare_them() -> None:
     text = "ARG BASE=missing\nARG TAG=3\nFROM $BASE:${TAG}\nARG TAG\nARG OTHER=$TAG\nRUN x $BASE\n"
     built = build(text, {"build-arg:BASE": "alpine"}, images={"docker.io/library/alpine:3": image_config()})
