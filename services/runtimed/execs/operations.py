@@ -11,6 +11,7 @@ from typing import Final
 from runtimed.conmon.conmon import Conmon, PendingExec
 from runtimed.conmon.process import ended, finish_kills, kill_with_offspring, session_of, until_none_works_on
 from runtimed.conmon.running import find_conmon, read_exit_code, read_pid, resize
+from runtimed.conmon.terminals import sized_before_it_runs
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore
@@ -201,15 +202,21 @@ class Execs:
             document = paths.bundle / "process.json"
             content = await self._preparer.document(container, record.spec)
             await asyncio.to_thread(document.write_bytes, content)
-            pid = await self._conmon.exec_detached(
-                container.id, paths, self._runner.command(container), stdio(record.spec), document
-            )
+            async with self._sized(running):
+                pid = await self._conmon.exec_detached(
+                    container.id, paths, self._runner.command(container), stdio(record.spec), document
+                )
         except StartError as error:
             raise await self._failed(running, error) from error
         self._started(running, pid)
         self._background.watch(
             self._watch(running, find_conmon(paths.conmon_pid, running.entry.id)), f"exec {running.exec.id}"
         )
+
+    def _sized(self, running: Running) -> contextlib.AbstractAsyncContextManager[None]:
+        spec, paths = running.exec.spec, self._paths.exec(running.exec.id)
+        size = spec.console_size if spec.tty else None
+        return sized_before_it_runs(running.entry.container.state.pid, paths.bundle, size)
 
     async def _not_ahead(self, running: Running) -> None:
         preparing, running.ahead = running.ahead, None
@@ -243,12 +250,13 @@ class Execs:
             async with running.preparing:
                 prepared = await self._prepared(running, created)
             running.connection = prepared.connection
-            pid = await prepared.start()
+            async with self._sized(running):
+                pid = await prepared.start()
         except StartError as error:
             raise await self._failed(running, error) from error
         self._started(running, pid)
         if running.console_size is not None and running.exec.spec.tty:
-            self._resize(running, running.console_size)
+            self._resize(running, running.console_size)  # it may have been changed while it was being started
         self._background.watch(self._finish(running, prepared.pending), f"exec {running.exec.id}")
 
     async def converse(

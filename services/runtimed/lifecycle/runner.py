@@ -16,8 +16,9 @@ from typing import Protocol
 
 from runtimed.cgroups.naming import is_scope
 from runtimed.conmon.conmon import Conmon, RuntimeCommand, Stdio
-from runtimed.conmon.running import AcceptedConnections, end_conmon, resize
+from runtimed.conmon.running import AcceptedConnections, end_conmon
 from runtimed.conmon.stdio import StdioConnection
+from runtimed.conmon.terminals import set_terminal_size
 from runtimed.containers.memory_store import Entry, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
@@ -171,7 +172,7 @@ class Runner:
             owners = Owners.of(container.spec.namespaces)
             if owners is not None:
                 await asyncio.to_thread(give_streams, pid, outside(owners.uids, user.uid))
-            await connect(entry, paths)
+            await connect(entry, paths, pid)
             at = utcnow()
             with self._metrics.phase("start"):
                 await runtime.start(container.id, paths.bundle)
@@ -371,8 +372,8 @@ def _write_for_all(path: Path, content: bytes) -> None:
     path.chmod(0o644)
 
 
-async def connect(entry: Entry, paths: ContainerPaths) -> None:
-    """Connect all clients that wait for the container's streams, and set the terminal's size."""
+async def connect(entry: Entry, paths: ContainerPaths, pid: int) -> None:
+    """Connect all clients that wait for the container's streams, and set the size of the terminal of ``pid``."""
     accepted = AcceptedConnections(paths.conmon_pid)
     clients = tuple(entry.pending)
     for waiting in clients:
@@ -384,7 +385,7 @@ async def connect(entry: Entry, paths: ContainerPaths) -> None:
     await accepted.all_of(len(clients))
     if entry.console_size is not None and entry.container.spec.process.tty:
         with contextlib.suppress(OSError):  # it has ended already
-            resize(paths.control, entry.console_size.height, entry.console_size.width)
+            set_terminal_size(pid, entry.console_size)  # not by conmon: the process could look before conmon does
 
 
 def _stdio(process: Process) -> Stdio:

@@ -121,6 +121,15 @@ def test_terminal_is_the_user_s(engine: Engine, image: str) -> None:
         assert terminal.wait() == 3
 
 
+@pytest.mark.parametrize("verb", ["exec", "run"])
+def test_terminal_has_its_size_from_the_first_instruction(engine: Engine, image: str, sleeper: str, verb: str) -> None:
+    words = [verb, "-it", sleeper] if verb == "exec" else [verb, "--rm", "-it", "--network=none", image]
+    for _ in range(5):
+        with at_terminal([str(SAMPAN), *words, "stty", "size"], engine.env(), rows=37, columns=91) as terminal:
+            terminal.expect("37 91")
+            assert terminal.wait() == 0
+
+
 @pytest.mark.slow
 def test_100_megabytes_arrive_exactly(engine: Engine, image: str) -> None:
     script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 100000000"

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 
+import docker as sdk_package
 import pytest
 
 from tests.compat.conftest import TARGET, Spawn
-from tests.support.docker_client import DockerClient
+from tests.support.docker_client import DockerClient, UnixConnection
 from tests.support.terminal import at_terminal
 
 
@@ -63,6 +64,29 @@ def test_terminal_works_both_ways(docker: DockerClient, sleeper: str) -> None:
         terminal.expect_size(33, 99)
         terminal.type("exit 8\n")
         assert terminal.wait() == 8
+
+
+@pytest.mark.parametrize("at", ["create", "start"])
+def test_terminal_has_the_size_asked_for_from_the_first_instruction(
+    docker: DockerClient, sdk: sdk_package.DockerClient, sleeper: str, at: str
+) -> None:
+    if tuple(map(int, sdk.version()["ApiVersion"].split("."))) < (1, 42):
+        pytest.skip("the engine does not know the ConsoleSize of an exec, which came with API 1.42")
+    size = {"ConsoleSize": [33, 99]}
+    made, started = (size, {}) if at == "create" else ({}, size)
+    for _ in range(10):
+        asked = {"Cmd": ["stty", "size"], "Tty": True, "AttachStdout": True, **made}
+        exec_id = json.loads(_posted(docker, f"/v1.42/containers/{sleeper}/exec", asked))["Id"]
+        assert _posted(docker, f"/v1.42/exec/{exec_id}/start", {"Tty": True, **started}) == b"33 99\r\n"
+
+
+def _posted(docker: DockerClient, path: str, body: object) -> bytes:
+    connection = UnixConnection(docker.host.removeprefix("unix://"))
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def test_detached_command_goes_on_alone(docker: DockerClient, sleeper: str) -> None:
