@@ -55,6 +55,9 @@ class Containers(FollowedContainers, Protocol):
     async def unpause(self, container: str) -> None:
         """Thaw it."""
 
+    async def unlink(self, container: str, alias: str) -> None:
+        """Take a legacy link from it."""
+
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""
 

@@ -80,6 +80,9 @@ class Containers(Protocol):
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it, with ``volumes`` its anonymous volumes too. ConflictError if it runs, unless ``force``."""
 
+    async def unlink(self, container: str, alias: str) -> None:
+        """Take the legacy link of that alias from it, at once if it runs. NotFoundError: it has none."""
+
     async def rename(self, container: str, name: str) -> None:
         """Give it another name. InvalidArgumentError, ConflictError."""
 

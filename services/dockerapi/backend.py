@@ -55,6 +55,9 @@ class ContainerControl(ContainerLookup, Protocol):
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it."""
 
+    async def unlink(self, container: str, alias: str) -> None:
+        """Take a legacy link from it."""
+
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""
 

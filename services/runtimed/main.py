@@ -321,7 +321,7 @@ class Core:
         containers = self._containers()
         local = LocalContainers(
             self.memory, containers, self.lifecycle, Waits(stopping), streams, self.execs,
-            self._observation(), self._samples(), self.paths,
+            self._observation(), self._samples(), self.paths, self.records,
         )  # fmt: skip
         known = LocalHost(
             self.host,

@@ -64,6 +64,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         self.listed: list[containers_pb2.ListContainersRequest] = []
         self.reopened: list[str] = []
         self.updated: list[containers_pb2.UpdateContainerRequest] = []
+        self.unlinked: list[tuple[str, str]] = []
 
     def find(self, name: str) -> Held:
         named = [held for held in self.held.values() if not held.record.spec.owner and held.record.spec.name == name]
@@ -194,6 +195,9 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
 
     async def Remove(self, request: containers_pb2.RemoveContainerRequest, context: Any) -> Any:
         held = self.find(request.container)
+        if request.link:
+            self.unlinked.append((held.record.spec.name, request.link))
+            return containers_pb2.RemoveContainerResponse()
         if held.record.state.status == State.RUNNING:
             if not request.force or held.process is None:
                 raise ConflictError(

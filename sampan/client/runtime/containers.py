@@ -168,6 +168,11 @@ class ContainersClient:
         request = pb.RemoveContainerRequest(container=container, force=force, volumes=volumes)
         await self._again.do(REMOVE_CONTAINER, lambda: self._stub.Remove(request))
 
+    async def unlink(self, container: str, alias: str) -> None:
+        """Take a legacy link from it."""
+        with rpc_errors():
+            await self._stub.Remove(pb.RemoveContainerRequest(container=container, link=alias))
+
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""
         with rpc_errors():

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from sampan.docker.options.namespaces import BRIDGE, CONTAINER, network_mode
-from sampan.errors import InvalidArgumentError
+from sampan.errors import ConflictError, InvalidArgumentError
 from sampan.resource.container_spec import Endpoint
 
 _NONE: Final = "none"
@@ -42,6 +42,14 @@ def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         _check_nothing(mode, first)
         return ()
     return () if not named and first == Endpoint(BRIDGE) else (first, *named.values())
+
+
+def link_of(name: str) -> tuple[str, str]:
+    """Return whose legacy link ``web/db`` is, and its alias. Raises ConflictError, in Docker's words: it names none."""
+    container, _, alias = name.strip("/").rpartition("/")
+    if not container or not alias:
+        raise ConflictError("Conflict, cannot remove the default link name of the container")
+    return container, alias
 
 
 def _check_nothing(mode: str, endpoint: Endpoint) -> None:

@@ -15,6 +15,7 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Written, reply_list, rows_of
 from dockerapi.http.routing import Route
 from sampan.docker.container_view import inspect_json, summary_json
+from sampan.docker.options.networks import link_of
 from sampan.engine import following
 from sampan.engine.create import with_volumes_of
 from sampan.engine.df import Sizes, sizes
@@ -152,9 +153,8 @@ async def rename(call: Call) -> web.StreamResponse:
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /containers/{id}."""
     if call.flag("link"):
-        raise InvalidArgumentError(
-            "removing a link is not supported by this engine: legacy links go with their container"
-        )
+        await call.control.unlink(*link_of(call.args["id"]))
+        return empty()
     with call.backend.metrics.action("delete"):
         await call.control.remove(call.args["id"], force=call.flag("force"), volumes=call.flag("v"))
     return empty()

@@ -18,6 +18,7 @@ from dockerapi.rights import host_access
 from dockerapi.rights.operations import Noun, Operation, Reach, operation_of
 from dockerapi.rights.scope import Scope
 from sampan.docker.options.namespaces import CONTAINER
+from sampan.docker.options.networks import link_of
 from sampan.engine.create import with_volumes_of
 from sampan.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
 from sampan.resource.container import ContainerDetails
@@ -105,9 +106,13 @@ class _Admission:
         call = self._call
         match self._operation.noun:
             case Noun.CONTAINER:
-                container = await self._container(call.args["id"])
+                name, link = call.args["id"], ""
+                if self._operation.name == "container.remove" and call.flag("link"):
+                    name, alias = link_of(name)
+                    link = f"/{alias}"
+                container = await self._container(name)
                 await self._check_use(container)
-                return replace(call, args={**call.args, "id": container.id})
+                return replace(call, args={**call.args, "id": f"{container.id}{link}"})
             case Noun.EXEC:
                 found = await call.execs.get(call.args["id"])
                 await self._check_use(await self._container_of_exec(found))

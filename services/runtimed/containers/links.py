@@ -44,6 +44,17 @@ def with_ids(spec: ContainerSpec, find: Find) -> ContainerSpec:
     return replace(spec, endpoints=(replace(first, links=links), *(replace(one, links=()) for one in rest)))
 
 
+def without_link(spec: ContainerSpec, alias: str) -> ContainerSpec:
+    """Return ``spec`` without its link of that alias. Raises NotFoundError: it has none."""
+    if all(known != alias for _, known in own_links(spec)):
+        raise NotFoundError(f"no such link: {alias}")
+    kept = (
+        replace(endpoint, links=tuple(link for link in endpoint.links if link.rpartition(":")[2] != alias))
+        for endpoint in spec.endpoints
+    )
+    return replace(spec, endpoints=tuple(kept))
+
+
 def shown_links(container: Container, find: Find) -> tuple[str, ...]:
     """Return the links as Docker shows them, ``/db:/web/alias``, without those whose container is gone."""
     found: list[str] = []

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from runtimed.containers.links import link_names, shown_links
 from runtimed.containers.memory_store import MemoryStore
+from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.execs.operations import Execs
@@ -107,8 +108,10 @@ class LocalContainers:
         observation: Observation,
         samples: Samples,
         paths: Paths,
+        records: Records,
     ) -> None:
         self._memory = memory
+        self._records = records
         self._containers = containers
         self._lifecycle = lifecycle
         self._waits = waits
@@ -215,6 +218,10 @@ class LocalContainers:
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it."""
         await self._containers.remove(self._memory.find(container), force=force, volumes=volumes)
+
+    async def unlink(self, container: str, alias: str) -> None:
+        """Take a link from it."""
+        await self._records.unlink(container, alias)
 
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""

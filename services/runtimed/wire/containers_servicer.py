@@ -127,7 +127,10 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
                 pass
 
     async def Remove(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
-        """Remove it."""
+        """Remove it, or a link of it."""
+        if request.link:
+            await self._containers.unlink(request.container, request.link)
+            return pb.RemoveContainerResponse()
         await self._containers.remove(request.container, force=request.force, volumes=request.volumes)
         return pb.RemoveContainerResponse()
 

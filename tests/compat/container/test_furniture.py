@@ -103,6 +103,38 @@ def test_whom_a_link_leads_to_has_its_name_in_lists_until_the_link_goes(
     assert names("--no-trunc") == other
 
 
+def test_a_link_is_removed_at_once(docker: DockerClient, spawn: Spawn, image: str) -> None:
+    other = spawn(image, "sleep", "1000")
+    name = spawn("--link", f"{other}:db", "--link", f"{other}:cache", image, "sleep", "1000")
+    assert docker("rm", "--link", f"{name}/db").line == f"{name}/db"
+    links = docker("inspect", "--format", "{{json .HostConfig.Links}}", name).line
+    assert links == f'["/{other}:/{name}/cache"]'
+    hosts = [line.split()[1] for line in docker("exec", name, "cat", "/etc/hosts").lines]
+    assert ("db" in hosts, "cache" in hosts) == (False, True)
+    assert "No such container" in docker.fails("rm", "--link", f"{name}/db").stderr
+    assert "No such container" in docker.fails("rm", "--link", f"{name}-none/db").stderr
+    assert "cannot remove the default link name" in docker.fails("rm", "--link", name).stderr
+    docker("rm", "--link", f"/{name}/cache")
+    docker("restart", "--time", "0", name)
+    assert docker("inspect", "--format", "{{json .HostConfig.Links}}", name).line == "null"
+    assert "ENV" not in docker("exec", name, "env").stdout
+
+
+def test_a_container_is_connected_although_whom_it_is_linked_to_has_ended(
+    docker: DockerClient, spawn: Spawn, image: str
+) -> None:
+    other = spawn(image, "sleep", "1000")
+    name = spawn("--link", f"{other}:db", image, "sleep", "1000")
+    docker("stop", "--time", "0", other)
+    docker("network", "create", f"{name}-net")
+    try:
+        docker("network", "connect", f"{name}-net", name)
+        docker("network", "disconnect", f"{name}-net", name)
+    finally:
+        docker("rm", "--force", name)
+        docker("network", "rm", f"{name}-net")
+
+
 def test_an_exec_shows_the_containers_user(sdk: sdk_package.DockerClient, spawn: Spawn, image: str) -> None:
     name = spawn("--network", "none", "--user", "7:8", image, "sleep", "1000")
     for asked, shown in (("", "7:8"), ("9", "9")):

@@ -24,15 +24,14 @@ def rm(session: Session, /, containers: tuple[str, ...], force: bool, volumes: b
     """Remove one or more containers."""
 
     async def work(engine: "ContainerBackend") -> int:
-        from sampan.errors import InvalidArgumentError, NotFoundError
+        from sampan.docker.options.networks import link_of
+        from sampan.errors import NotFoundError
         from sampan_cli.app.several import for_each
 
-        if link:
-            raise InvalidArgumentError(
-                "removing a link is not supported by this engine: legacy links go with their container"
-            )
-
         async def one(name: str) -> None:
+            if link:
+                await engine.containers.unlink(*link_of(name))
+                return
             await engine.containers.remove(name, force=force, volumes=volumes)
 
         # With --force what is not there is no failure: that is what was wanted.

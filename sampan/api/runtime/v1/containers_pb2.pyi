@@ -909,6 +909,7 @@ class RemoveContainerRequest(_message.Message):
     volumes: _builtins.bool
     """anonymous ones too"""
     link: _builtins.str
+    """if set, not the container: its legacy link of this alias"""
     def __init__(
         self,
         *,

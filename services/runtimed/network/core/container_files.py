@@ -10,7 +10,6 @@ from runtimed.network.core import files
 from runtimed.network.core.model import Attached, Sandbox
 from runtimed.network.planning.plan import network_mode
 from sampan.docker.options.hosts import HOST_GATEWAY, parse_extra_host
-from sampan.errors import ConflictError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import Dns
 
@@ -63,8 +62,7 @@ def compose(
         host_gateways: what the name host-gateway stands for.
         others: running containers, for links.
 
-    Raises:
-        ConflictError: a link to a container that does not run, in Docker's words.
+    A link to a container that does not run at present leads nowhere: a start has looked at them before.
     """
     spec = container.spec
     asked = [parse_extra_host(entry) for entry in spec.extra_hosts]
@@ -76,7 +74,7 @@ def compose(
         lines = "".join(f"{address}\t{alias}\n" for address, alias in extra).encode()
         copied = host.resolv_conf() if spec.dns == Dns() else files.resolv_conf(host.resolv(), spec.dns, embedded=False)
         return {"hosts": host.hosts() + lines, "hostname": f"{name}\n".encode(), "resolv.conf": copied}
-    extra += _linked(container, sandbox, tuple(others))
+    extra += _linked(sandbox, tuple(others))
     both = [(attached.state.ipv4_address, attached.state.ipv6_address) for attached in sandbox.endpoints]
     own = [address for addresses in both for address in addresses if address]
     embedded = any(attached.state.dns_names for attached in sandbox.endpoints)
@@ -101,15 +99,14 @@ def linked_to(target: Sandbox, others: Iterable[Sandbox]) -> Mapping[str, Sequen
     return found
 
 
-def _linked(container: Container, sandbox: Sandbox, others: tuple[Sandbox, ...]) -> list[tuple[str, str]]:
+def _linked(sandbox: Sandbox, others: tuple[Sandbox, ...]) -> list[tuple[str, str]]:
     """Return the hosts entries of a container's own links."""
     lines = []
     for network_id, name, alias in _links(sandbox):
         other = next((other for other in others if _is_called(other, name)), None)
         place = other.on(network_id) if other else None
-        if other is None or place is None:
-            raise ConflictError(f"Cannot link to a non running container: /{name} AS /{container.name}/{alias}")
-        lines += _entries(other, place, alias)
+        if other is not None and place is not None:
+            lines += _entries(other, place, alias)
     return lines
 
 

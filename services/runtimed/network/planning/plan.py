@@ -228,6 +228,16 @@ def next_interface(endpoints: Sequence[Attached], prefix: str = "eth") -> str:
     return next(name for name in (f"{prefix}{number}" for number in range(len(used) + 1)) if name not in used)
 
 
+def relinked(sandbox: Sandbox, links: Collection[str]) -> Sandbox:
+    """Return the sandbox of a container that has no other legacy links than ``links`` any more."""
+    endpoints = []
+    for attached in sandbox.endpoints:
+        asked = attached.state.requested
+        kept = asked.links if attached.state.dns_names else tuple(link for link in asked.links if link in links)
+        endpoints.append(replace(attached, state=replace(attached.state, requested=replace(asked, links=kept))))
+    return replace(sandbox, endpoints=tuple(endpoints))
+
+
 def renamed(sandbox: Sandbox, name: str) -> Sandbox:
     """Return the sandbox of a container that got another name, under which it is found from now on."""
     old = sandbox.container_name

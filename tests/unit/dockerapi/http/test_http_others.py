@@ -79,6 +79,8 @@ async def test_an_answer_says_that_events_it_is_asked_for_are_not_kept(api: Api)
 
 async def test_name_of_a_link_is_no_unknown_path(api: Api) -> None:
     refused = await api.delete("/containers/web/db?link=1")
-    assert (refused.status, "removing a link is not supported" in refused.message) == (400, True)
+    assert (refused.status, refused.message) == (404, "No such container: web")
+    refused = await api.delete("/containers/web?link=1")
+    assert (refused.status, "cannot remove the default link name" in refused.message) == (409, True)
     assert (await api.delete("/containers/web/db")).message == "No such container: web/db"
     assert (await api.delete("/containers/web/checkpoints/one")).status == 501  # nor does it hide a path that is known

@@ -4,7 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtimed.containers.links import link_names, link_variables, present_variables, shown_links, with_ids
+from runtimed.containers.links import (
+    link_names,
+    link_variables,
+    present_variables,
+    shown_links,
+    with_ids,
+    without_link,
+)
 from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.container import Container, ContainerState, EndpointState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Namespaces, Process
@@ -70,6 +77,14 @@ def test_links_are_kept_by_id_and_shown_by_name() -> None:
     with pytest.raises(NotFoundError):
         with_ids(linked("nosuch:x").spec, known)
     assert shown_links(linked("gone:x"), known) == ()
+
+
+def test_a_link_is_taken_by_its_alias_and_no_other() -> None:
+    spec = with_ids(linked("/db:pg", "db").spec, known)
+    assert without_link(spec, "pg").endpoints[0].links == (f"{'d' * 64}:db",)
+    for alias in ("d" * 64, "cache", ""):
+        with pytest.raises(NotFoundError):
+            without_link(spec, alias)
 
 
 def test_whom_it_is_linked_to_has_to_run_when_it_starts_and_not_for_an_exec() -> None:

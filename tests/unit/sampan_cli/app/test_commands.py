@@ -238,9 +238,11 @@ def test_a_state_is_looked_for_among_all_containers(sampan: Sampan) -> None:
     assert not sampan.fake.runtime.containers.listed[-1].all
 
 
-def test_removing_a_link_is_refused(sampan: Sampan) -> None:
+def test_a_link_is_removed_and_not_its_container(sampan: Sampan) -> None:
     sampan.container("true", name="web")
-    assert "removing a link is not supported" in sampan("rm", "--link", "web/db").stderr
+    assert sampan.ok("rm", "--link", "web/db", "/web/cache") == "web/db\n/web/cache\n"
+    assert sampan.fake.runtime.containers.unlinked == [("web", "db"), ("web", "cache")]
+    assert "cannot remove the default link name" in sampan("rm", "--link", "web").stderr
     assert sampan.ok("ps", "-aq").strip()
 
 
