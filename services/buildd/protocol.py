@@ -66,9 +66,8 @@ class SourceFile:
 class Bridge(Protocol):
     """What a frontend can ask of the build that it works for."""
 
-    @property
-    def session(self) -> str:
-        """The session of the client that builds; empty: it has none."""
+    session: str  # of the client that builds; empty: it has none
+    platforms: Sequence[Platform]  # whose programs run here, the builder's own first
 
     async def solve(self, edge: Edge) -> Files:
         """Run a graph up to ``edge`` and return read access to the result. Raises what the step raises."""

@@ -102,7 +102,7 @@ class TestBuildBridge(BridgeContract):
         async with bench(tmp_path) as made, made.build() as (build, progress):
             images = ImageConfigs(build, ImageSources(made.world), SourceJudge(SourcePolicy()).allowed)
             graphs = Graphs(LLB)
-            bridge = BuildBridge(build, graphs, made.files, images, progress, cast("Forwarder", None))
+            bridge = BuildBridge(build, graphs, made.files, images, progress, cast("Forwarder", None), ())
             updates = progress.updates
 
             def warned() -> list[tuple[str, str]]:

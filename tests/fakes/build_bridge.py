@@ -1,7 +1,7 @@
 """A build that a frontend works for: files that are there, images that are known, and nothing that runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from buildd.llb.ops import Edge, Node, SourceOp
@@ -9,6 +9,7 @@ from buildd.protocol import Files, ImageQuery, ResolvedImage, Result, SourceFile
 from sampan.build.progress import BuildWarning
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class FakeBuildBridge:
     forwarded: list[tuple[Mapping[str, str], Mapping[str, Edge]]] = field(default_factory=list)
     told: dict[str, bytes] = field(default_factory=dict)
     session: str = ""
+    platforms: Sequence[Platform] = (Platform("linux", "amd64"), Platform("linux", "386"))
 
     async def solve(self, edge: Edge) -> Files:
         self.solved.append(edge.node)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -24,6 +24,7 @@ from buildd.solver.build import Build
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 
 GATEWAY: Final = "gateway.v0"
 
@@ -99,9 +100,11 @@ class BuildBridge:
         images: ImageConfigs,
         progress: Progress,
         frontends: Forwarder,
+        platforms: Sequence[Platform],
         session: str = "",
     ) -> None:
         self.session = session
+        self.platforms = platforms
         self._frontends = frontends
         self._run = run
         self._graphs = graphs

@@ -221,7 +221,10 @@ class Builds:
                 )
 
             frontends = ImageFrontends(self._parts.frontends, run, images, request.session, gateway, self._named)
-            bridge = BuildBridge(run, graphs, self._parts.files, images, build.updates, frontends, request.session)
+            runnable = self._parts.worker().platforms
+            bridge = BuildBridge(
+                run, graphs, self._parts.files, images, build.updates, frontends, runnable, request.session
+            )
             caches = BuildCaches(run, imports, self._parts.caches.exports)
             results = Results(run, graphs, self._parts.frontend, bridge, caches, frontends)
             build.gateway = gateway(request.frontend_inputs)

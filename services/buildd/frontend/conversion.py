@@ -223,8 +223,10 @@ class Conversion:
         found = await self._bridge.resolve_config(query)
         config = parse_config(found.config, unit.stage.base)
         theirs = normalized(config.platform)
-        if unit.stage.platform is None and self._implicit and _same_machine(theirs, self._options.build_platform):
-            platform = self._options.build_platform
+        if unit.stage.platform is None and self._implicit:
+            platform = next(
+                (each for each in (platform, *self._bridge.platforms) if _same_machine(theirs, each)), platform
+            )
         name = pinned(found.reference, found.digest)
         edge = None
         if config.diff_ids or any(not step.empty_layer for step in config.history):

@@ -125,6 +125,23 @@ def test_a_base_image_of_another_platform_is_found() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("asked", "first", "warned", "runs_on", "made"),
+    [
+        ("", "FROM alpine", False, "linux/386", "386"),
+        ("linux/amd64", "FROM alpine", True, "linux/amd64", "amd64"),
+        ("", "FROM --platform=$BUILDPLATFORM alpine", True, "linux/amd64", "386"),
+    ],
+)
+def test_a_base_that_runs_here_makes_a_build_of_its_platform_if_none_is_asked_for(
+    asked: str, first: str, warned: bool, runs_on: str, made: str
+) -> None:
+    built = build(f"{first}\nRUN x\n", {"platform": asked}, images={ALPINE: image_config("386")})
+    assert [each.partition(":")[0] for each in built.warnings] == ["InvalidBaseImagePlatform"] * warned
+    assert {str(node.platform) for node in built.nodes} == {runs_on}
+    assert built.config["architecture"] == made
+
+
 def test_a_default_makes_no_variable_of_a_name() -> None:
     built = build("ARG TAG\nFROM alpine AS a\nENV P=${Q:-1}\nFROM alpine${TGA:-}\n", {"target": "a"})
     assert built.warnings == [
