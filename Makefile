@@ -57,7 +57,7 @@ deb: .venv/.installed ## Make a Debian package in dist/
 test-install: test-needs ## Install the wheel and the Debian package, boot a machine with it: some minutes, the Debian mirror
 	@SAMPAN_TEST_STRICT=1 $(VENV)/python -m pytest -q tests/install $(ARGS)
 
-test-cri: test-needs ## Have critest validate crid, and a real kubelet run pods on it: half an hour with building them, Go
+test-cri: test-needs ## Have critest validate crid, a kubelet run pods on it, and a cluster of one node: over half an hour with building them, Go
 	@SAMPAN_TEST_STRICT=1 $(VENV)/python -m pytest -q tests/cri $(ARGS)
 
 examples: test-needs ## Build and run what is in examples/, with dockerd, BuildKit and podman beside: ten minutes, the Debian mirror, Go

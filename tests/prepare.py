@@ -13,7 +13,7 @@ from tests.support.go_clients import PROGRAMS, go_program
 from tests.support.trees import debian_tar
 
 # Of them, those that `make examples` and `make test-cri` alone need.
-_NOT_HERE: Final = ("buildkitd", "critest", "kubelet")
+_NOT_HERE: Final = ("buildkitd", "critest", "kubelet", "kubernetes")
 
 
 def _make(what: str, make: Callable[[], object]) -> None:

@@ -143,7 +143,12 @@ def run_cri(directory: Path) -> Iterator[Cri]:
 
 
 def _network(directory: Path) -> object:
-    addresses = {"type": "host-local", "dataDir": str(directory / "addresses"), "ranges": [[{"subnet": SUBNET}]]}
+    addresses = {
+        "type": "host-local",
+        "dataDir": str(directory / "addresses"),
+        "ranges": [[{"subnet": SUBNET}]],
+        "routes": [{"dst": "0.0.0.0/0"}],  # back to whoever asks by an address of the node's
+    }
     bridge = {"type": "bridge", "bridge": "cni-tests", "isGateway": True, "hairpinMode": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
     return {"cniVersion": "0.4.0", "name": "tests", "plugins": [bridge, ports]}

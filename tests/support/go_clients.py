@@ -61,6 +61,7 @@ PROGRAMS: Final = {
     "crictl": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/crictl"),
     "critest": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/critest", tests=True),
     "kubelet": Program("k8s.io/kubernetes", "v1.37.2", "k8s.io/kubernetes/cmd/kubelet", staged="v0.37.2"),
+    "kubernetes": Program("k8s.io/kubernetes", "v1.37.2", source="kubernetes", staged="v0.37.2"),
     "frontend": Program("github.com/moby/buildkit", "v0.34.2", source="frontend"),
     "attestations": Program("github.com/moby/buildkit", "v0.34.2", source="attestations"),
     "descriptors": Program("github.com/moby/buildkit", "v0.34.2", source="descriptors"),

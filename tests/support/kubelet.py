@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -117,15 +117,18 @@ def _conditions(pod: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def run_kubelet(cri: Cri, directory: Path) -> Iterator[Kubelet]:
-    """Run one until the block ends; its pods end before it does."""
+def run_kubelet(
+    cri: Cri, directory: Path, program: Sequence[str] = (), further: Sequence[str] = ()
+) -> Iterator[Kubelet]:
+    """Run one until the block ends, of another program and with further options; its pods end before it does."""
     kubelet = Kubelet(cri, directory)
     (directory / "manifests").mkdir()
     parent = f"sampan-{directory.name}"
     config = directory / "kubelet.json"
     config.write_text(json.dumps(_config(cri, directory, parent)))
     options = (f"--config={config}", f"--root-dir={directory / 'root'}", f"--hostname-override={NODE}", "--v=2")
-    command = cri.namespace.enter(str(go_program("kubelet")), *options, f"--cert-dir={directory / 'pki'}")
+    program = program or [str(go_program("kubelet"))]
+    command = cri.namespace.enter(*program, *options, f"--cert-dir={directory / 'kubelet-pki'}", *further)
     with _machine_as_before(directory, parent), (directory / "kubelet.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -156,7 +159,7 @@ def _config(cri: Cri, directory: Path, parent: str) -> dict[str, Any]:
         "staticPodPath": str(directory / "manifests"),
         "podLogsDir": str(directory / "pods"),
         "volumePluginDir": str(directory / "plugins"),
-        "address": "127.0.0.1",
+        "address": "0.0.0.0",
         "port": _PORT,
         "healthzPort": 0,
         "failCgroupV1": False,
