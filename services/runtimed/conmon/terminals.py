@@ -129,5 +129,6 @@ def _answer(group: int, bundle: bytes, size: ConsoleSize) -> None:
                 if bundle in Path(f"/proc/{pid}/cmdline").read_bytes():
                     set_terminal_size(pid, size)
         finally:
-            os.write(group, _ANSWER.pack(file, _ALLOW))
+            with contextlib.suppress(FileNotFoundError):  # killed meanwhile: nobody waits for the answer
+                os.write(group, _ANSWER.pack(file, _ALLOW))
             os.close(file)

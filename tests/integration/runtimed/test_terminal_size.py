@@ -3,13 +3,15 @@
 import asyncio
 import os
 import pty
+import select
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from runtimed.conmon.terminals import sized_before_it_runs
+from runtimed.conmon import terminals
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2, spec_pb2
 from sampan.resource.container_spec import ConsoleSize
 from sampan.wire.channel import rpc_errors
@@ -47,7 +49,7 @@ async def test_a_process_is_held_until_its_terminal_has_a_size(tmp_path: Path, n
     try:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
-        async with sized_before_it_runs(process.pid, tmp_path, ConsoleSize(41, 123)):
+        async with terminals.sized_before_it_runs(process.pid, tmp_path, ConsoleSize(41, 123)):
             os.write(ours, b"\n")
             assert await asyncio.wait_for(process.stdout.read(), 120) == seen
         assert await process.wait() == 0
@@ -57,6 +59,44 @@ async def test_a_process_is_held_until_its_terminal_has_a_size(tmp_path: Path, n
             await process.wait()
         os.close(ours)
         os.close(theirs)
+
+
+async def test_a_process_that_is_killed_while_it_is_held_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("unshare")
+    process = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "sh", "-c", "echo ready; read go; exec true", "exec", str(tmp_path)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    faults: list[dict[str, object]] = []
+    killed = asyncio.Event()
+
+    def kill(pid: int, _: ConsoleSize) -> None:
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([pidfd], [], [])  # until it has ended, whoever waits for it
+        os.close(pidfd)
+        killed.set()
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, fault: faults.append(fault))
+    monkeypatch.setattr(terminals, "set_terminal_size", kill)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        async with terminals.sized_before_it_runs(process.pid, tmp_path, ConsoleSize(41, 123)):
+            process.stdin.write(b"\n")
+            await asyncio.wait_for(killed.wait(), 120)
+        assert await process.wait() == -signal.SIGKILL
+        assert faults == []
+    finally:
+        loop.set_exception_handler(None)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize("at", ["create", "start"])
