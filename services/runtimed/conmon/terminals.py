@@ -129,6 +129,5 @@ def _answer(group: int, bundle: bytes, size: ConsoleSize) -> None:
                 if bundle in Path(f"/proc/{pid}/cmdline").read_bytes():
                     set_terminal_size(pid, size)
         finally:
-            with contextlib.suppress(FileNotFoundError):  # killed meanwhile: nobody waits for the answer
-                os.write(group, _ANSWER.pack(file, _ALLOW))
+            os.write(group, _ANSWER.pack(file, _ALLOW))  # taken as well when the process has been killed meanwhile
             os.close(file)
