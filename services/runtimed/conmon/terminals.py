@@ -10,6 +10,7 @@ the kernel lets go of all that it held.
 import asyncio
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import re
@@ -67,7 +68,7 @@ async def sized_before_it_runs(container_pid: int, bundle: Path, size: ConsoleSi
     try:
         group = check(LIBC.fanotify_init(_CLASS_CONTENT | _CLOEXEC | _NONBLOCK, os.O_RDONLY | os.O_CLOEXEC), "fanotify")
     except OSError as error:
-        log.warning("an exec may run before its terminal has a size", reason=error.strerror)
+        _warn(error)
         yield
         return
     loop = asyncio.get_running_loop()
@@ -82,14 +83,23 @@ async def sized_before_it_runs(container_pid: int, bundle: Path, size: ConsoleSi
         await asyncio.to_thread(os.close, group)
 
 
+def _warn(error: OSError) -> None:
+    log.warning("an exec may run before its terminal has a size", reason=error.strerror)
+
+
 def _mark_mounts(group: int, pid: int) -> None:
     """Have the group asked before anything is executed from a mount of the container. A mount is nobody else's."""
     with contextlib.suppress(OSError):  # the container has ended
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for target in _executable_mounts(Path(f"/proc/{pid}/mountinfo").read_bytes()):
-                with contextlib.suppress(OSError):  # unmounted or hidden meanwhile
+                try:
                     _mark(group, root, target)
+                except OSError as error:
+                    # Any other is unmounted or hidden meanwhile, or of a kind that cannot be asked about, as procfs.
+                    if target == b"/" and error.errno == errno.EINVAL:  # the kernel is built without such questions
+                        _warn(error)
+                        return
         finally:
             os.close(root)
 
