@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.run.answers import Ways
-from tests.chaos.run.comparison.compare import ALWAYS, COLLECTED, compare
+from tests.chaos.run.comparison.compare import ALWAYS, compare, compare_collected
 from tests.chaos.run.disturbances import Disturbances
 from tests.chaos.run.kills import Killer, NotBackError
 from tests.chaos.run.ledger import Ledger, Verdict
@@ -122,11 +122,10 @@ def _hold_to_account(engine: Engine, ledger: Ledger, clients: list[Client]) -> N
         docker.fails("rm", "--force", identity.split()[0])
     docker("image", "prune", "--force")  # a commit whose answer was lost and that was made again has no name now
     docker("builder", "prune", "--all", "--force", timeout=180)
-    engine.sampan("system", "gc", "--leftovers", timeout=180)
     listed = set(docker("images", "--format", "{{.Repository}}:{{.Tag}}").lines) - {IMAGE}
     for image in sorted(listed):
         ledger.fault(Verdict.LEAKED, f"image of no client: {image}")
-    for finding in compare(engine, COLLECTED):
+    for finding in compare_collected(engine):
         ledger.fault(Verdict.LEAKED, finding)
     check = engine.sampan_fails("system", "check", timeout=180)
     if check.code != 0:

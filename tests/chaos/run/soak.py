@@ -19,7 +19,7 @@ from typing import Final
 from sampan.services import STARTED
 from tests.chaos.run.answers import Kind, Ways, demultiplex
 from tests.chaos.run.campaign import IMAGE, load_base
-from tests.chaos.run.comparison.compare import ALWAYS, COLLECTED, compare
+from tests.chaos.run.comparison.compare import ALWAYS, compare, compare_collected
 from tests.chaos.run.comparison.view import rows
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
@@ -170,8 +170,7 @@ def soak(execs: int, lives: int) -> list[str]:
         print(f"{execs} execs, {lives} lives of containers, {len(one.errors)} errors")
         findings = [*one.errors, *after.findings(before), *compare(engine, ALWAYS)]
         docker("rm", "--force", "steady")
-        engine.sampan("system", "gc", "--leftovers", timeout=180)
-        return [*findings, *compare(engine, COLLECTED)]
+        return [*findings, *compare_collected(engine)]
 
 
 def _rested(one: Soak, before: Holdings | None) -> Holdings:
