@@ -146,9 +146,13 @@ async def events(
         SampanError: what it refuses with.
     """
     begun_ns = time.time_ns()
-    placed = False
+    asked = placed = False
 
     def subscribe() -> AsyncGenerator[Event | None, None]:
+        nonlocal asked, since_ns
+        if asked:
+            since_ns = since_ns or begun_ns  # the service went before the first event, or before it was asked
+        asked = True
         return runtime.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=filters, owner=owner)
 
     async with aclosing(_persistent(runtime, subscribe)) as told:
@@ -158,7 +162,6 @@ async def events(
                 yield event
             elif not placed:
                 placed = True
-                since_ns = since_ns or begun_ns  # should the service be gone before the first event
                 yield None
 
 

@@ -1,5 +1,7 @@
 """Where the reading of a log goes on after its service was gone, and what is left of a start."""
 
+import time
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import cast
 
@@ -17,6 +19,7 @@ from sampan.errors import (
 )
 from sampan.resource.container import ContainerDetails, ContainerState, Status
 from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.event import Event
 from sampan.resource.protocols import Containers, Events
 from sampan.resource.streams import LogBatch, LogEntry, LogQuery, Stream
 
@@ -150,3 +153,27 @@ async def test_what_is_started_already_is_left_alone() -> None:
     runtime = BrokenStart(Status.CREATED)  # by another client, at this moment
     runtime.refusal = NotModifiedError("Container web is already running")
     assert await happened(runtime) == ["start web"]
+
+
+class LateEvents:
+    """A runtimed that goes away before it has answered the first subscription."""
+
+    def __init__(self) -> None:
+        self.since: list[int] = []
+        self.containers, self.events = cast("Containers", self), cast("Events", self)
+
+    async def subscribe(self, *, since_ns: int = 0, **_: object) -> AsyncGenerator[Event | None, None]:
+        self.since.append(since_ns)
+        if len(self.since) == 1:
+            raise ServiceGoneError("a service of the engine went away")
+        yield None
+
+    async def reconnected(self) -> None:
+        """Come back."""
+
+
+async def test_events_from_the_first_question_on_are_told_though_it_had_no_answer() -> None:
+    runtime, begun_ns = LateEvents(), time.time_ns()
+    assert [event async for event in following.events(runtime)] == [None]
+    assert runtime.since[0] == 0
+    assert begun_ns <= runtime.since[1] <= time.time_ns()
