@@ -319,9 +319,11 @@ class Core:
         stopping = self.service.stopping
         streams = Streams(self.paths, self.events, self.background, stopping, self.logs.flush, self.watches)
         containers = self._containers()
+        networks = Networks(self.network, self.records)
+        networks.default_options = parse_default_options(self.service.config.default_network_opts)
         local = LocalContainers(
             self.memory, containers, self.lifecycle, Waits(stopping), streams, self.execs,
-            self._observation(), self._samples(), self.paths, self.records,
+            self._observation(), self._samples(), self.paths, networks,
         )  # fmt: skip
         known = LocalHost(
             self.host,
@@ -339,8 +341,6 @@ class Core:
             live_restore=self.service.config.live_restore,
             cgroup_driver=self.cgroups.driver.value,
         )
-        networks = Networks(self.network, self.records)
-        networks.default_options = parse_default_options(self.service.config.default_network_opts)
 
         def reload(config: RuntimedConfig) -> None:
             # What may be refused comes first: then nothing has changed.

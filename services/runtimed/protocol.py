@@ -83,9 +83,6 @@ class Networking(Protocol):
         Return its settings, which have changed with it; None: it is not attached.
         """
 
-    async def relinked(self, container: Container) -> NetworkSettings | None:
-        """The container has no other legacy links than it has now. Return as ``renamed`` does."""
-
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         """At start-up: keep what belongs to running containers, and remove everything else of ours.
 

@@ -146,10 +146,6 @@ class FakeNetworking:
         self._steps.step("rename in network")
         return self._settings(container.id) if container.id in self._host.addresses else None
 
-    async def relinked(self, container: Container) -> NetworkSettings | None:
-        self._steps.step("take links from network")
-        return self._settings(container.id) if container.id in self._host.addresses else None
-
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         keep = {container.id for container in running}
         self._host.addresses = {key: one for key, one in self._host.addresses.items() if key in keep}

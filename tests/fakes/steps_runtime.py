@@ -132,9 +132,6 @@ class PlainNetworking:
     async def renamed(self, container: Container) -> NetworkSettings | None:
         raise NotImplementedError
 
-    async def relinked(self, container: Container) -> NetworkSettings | None:
-        raise NotImplementedError
-
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         return {}
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.container import Container, Status
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container_spec import ContainerSpec, Endpoint
 
 # What images set for themselves and says nothing to others.
 _OWN: Final = frozenset(("HOME", "PATH"))
@@ -44,15 +44,14 @@ def with_ids(spec: ContainerSpec, find: Find) -> ContainerSpec:
     return replace(spec, endpoints=(replace(first, links=links), *(replace(one, links=()) for one in rest)))
 
 
-def without_link(spec: ContainerSpec, alias: str) -> ContainerSpec:
-    """Return ``spec`` without its link of that alias. Raises NotFoundError: it has none."""
-    if all(known != alias for _, known in own_links(spec)):
-        raise NotFoundError(f"no such link: {alias}")
-    kept = (
-        replace(endpoint, links=tuple(link for link in endpoint.links if link.rpartition(":")[2] != alias))
-        for endpoint in spec.endpoints
-    )
-    return replace(spec, endpoints=tuple(kept))
+def has_link(spec: ContainerSpec, alias: str) -> bool:
+    """Say whether a container is linked to another as ``alias``."""
+    return any(known == alias for _, known in own_links(spec))
+
+
+def without_link(endpoint: Endpoint, alias: str) -> Endpoint:
+    """Return ``endpoint`` without its links of that alias."""
+    return replace(endpoint, links=tuple(link for link in endpoint.links if link.rpartition(":")[2] != alias))
 
 
 def shown_links(container: Container, find: Find) -> tuple[str, ...]:

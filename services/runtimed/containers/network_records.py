@@ -5,13 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runtimed.containers.links import without_link
 from runtimed.containers.memory_store import UP, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.protocol import Networking
-from sampan.cancellation import to_the_end
-from sampan.errors import NotFoundError
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import Endpoint
 
@@ -42,20 +39,6 @@ class Records:
             files = await self._networking.files(entry.container, settings)
             await asyncio.to_thread(_rewrite, self._paths.container(entry.id).files, files)
             await lead_links(self._networking, self._paths, entry.id)
-
-    async def unlink(self, container: str, alias: str) -> None:
-        """Take a legacy link from a container, at once if it runs. NotFoundError, in Docker's words."""
-        try:
-            entry = self._memory.find(container)
-            found = replace(entry.container, spec=without_link(entry.container.spec, alias))
-        except NotFoundError:
-            raise NotFoundError(f"No such container: {container}/{alias}") from None
-
-        async def unlink() -> None:
-            settings = await self._networking.relinked(found) if entry.status in UP else None
-            await self.set_network(entry.id, found.spec.endpoints, settings or entry.container.network)
-
-        await to_the_end(unlink())
 
 
 async def lead_links(networking: Networking, paths: Paths, container_id: str) -> None:

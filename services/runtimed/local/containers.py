@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 
 from runtimed.containers.links import link_names, shown_links
 from runtimed.containers.memory_store import MemoryStore
-from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.execs.operations import Execs
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.waits import Waits
 from runtimed.logs.plans import log_path
+from runtimed.network.core.networks import Networks
 from runtimed.stats.bulk import Samples
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import stats_of
@@ -108,10 +108,10 @@ class LocalContainers:
         observation: Observation,
         samples: Samples,
         paths: Paths,
-        records: Records,
+        networks: Networks,
     ) -> None:
         self._memory = memory
-        self._records = records
+        self._networks = networks
         self._containers = containers
         self._lifecycle = lifecycle
         self._waits = waits
@@ -221,7 +221,7 @@ class LocalContainers:
 
     async def unlink(self, container: str, alias: str) -> None:
         """Take a link from it."""
-        await self._records.unlink(container, alias)
+        await self._networks.unlink(container, alias)
 
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""

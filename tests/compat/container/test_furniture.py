@@ -105,16 +105,18 @@ def test_whom_a_link_leads_to_has_its_name_in_lists_until_the_link_goes(
 
 def test_a_link_is_removed_at_once(docker: DockerClient, spawn: Spawn, image: str) -> None:
     other = spawn(image, "sleep", "1000")
-    name = spawn("--link", f"{other}:db", "--link", f"{other}:cache", image, "sleep", "1000")
+    links = [f"--link={other}:{alias}" for alias in ("db", "cache", "queue", "mail")]
+    name = spawn(*links, image, "sleep", "1000")
     assert docker("rm", "--link", f"{name}/db").line == f"{name}/db"
-    links = docker("inspect", "--format", "{{json .HostConfig.Links}}", name).line
-    assert links == f'["/{other}:/{name}/cache"]'
+    shown = json.loads(docker("inspect", "--format", "{{json .HostConfig.Links}}", name).line)
+    assert sorted(shown) == [f"/{other}:/{name}/{alias}" for alias in ("cache", "mail", "queue")]
     hosts = [line.split()[1] for line in docker("exec", name, "cat", "/etc/hosts").lines]
     assert ("db" in hosts, "cache" in hosts) == (False, True)
     assert "No such container" in docker.fails("rm", "--link", f"{name}/db").stderr
     assert "No such container" in docker.fails("rm", "--link", f"{name}-none/db").stderr
     assert "cannot remove the default link name" in docker.fails("rm", "--link", name).stderr
-    docker("rm", "--link", f"/{name}/cache")
+    for alias in ("cache", "queue", "mail"):
+        docker("rm", "--link", f"/{name}/{alias}")
     docker("restart", "--time", "0", name)
     assert docker("inspect", "--format", "{{json .HostConfig.Links}}", name).line == "null"
     assert "ENV" not in docker("exec", name, "env").stdout

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from runtimed.containers.links import has_link, without_link
 from runtimed.network.core.live import LiveEndpoints
 from runtimed.network.core.model import (
     BRIDGE,
@@ -173,6 +174,23 @@ class Networks:
             if len(remaining) == len(asked):
                 raise PermissionDeniedError(f"container {container.id} is not connected to network {network.name}")
             await to_the_end(self._disconnect(container, network, remaining))
+
+    async def unlink(self, reference: str, alias: str) -> None:
+        """Take a legacy link from a container, at once if it runs. NotFoundError: it has none; Docker's words."""
+        try:
+            identity = (await self._records.find(reference)).id
+            async with self._stack.turn(identity):
+                container = await self._records.find(identity)
+                if not has_link(container.spec, alias):
+                    raise NotFoundError(alias)
+                await to_the_end(self._unlink(container, alias))
+        except NotFoundError:
+            raise NotFoundError(f"No such container: {reference}/{alias}") from None
+
+    async def _unlink(self, container: Container, alias: str) -> None:
+        if (sandbox := self._stack.sandboxes.get(container.id)) is not None:
+            self._stack.keep(plan.unlinked(sandbox, alias))
+        await self._record(container, tuple(without_link(endpoint, alias) for endpoint in self._asked(container)))
 
     async def _connect(self, container: Container, network: Network, endpoint: Endpoint) -> None:
         """Connect and record it: a client that leaves in between does not part the two."""

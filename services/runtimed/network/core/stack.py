@@ -132,16 +132,6 @@ class NetworkStack(NetworkState):
             self.keep(plan.renamed(sandbox, container.name))
             return self.settings(container)
 
-    async def relinked(self, container: Container) -> NetworkSettings | None:
-        """See ``Networking.relinked``."""
-        async with self.turn(container.id):
-            sandbox = self.sandboxes.get(container.id)
-            if sandbox is None:
-                return None
-            links = {link for endpoint in container.spec.endpoints for link in endpoint.links}
-            self.keep(plan.relinked(sandbox, links))
-            return self.settings(container)
-
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         """See ``Networking.recover``."""
         self._guard.start()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
+from runtimed.containers.links import without_link
 from runtimed.network.core import files, names
 from runtimed.network.core.model import (
     BRIDGE,
@@ -228,14 +229,13 @@ def next_interface(endpoints: Sequence[Attached], prefix: str = "eth") -> str:
     return next(name for name in (f"{prefix}{number}" for number in range(len(used) + 1)) if name not in used)
 
 
-def relinked(sandbox: Sandbox, links: Collection[str]) -> Sandbox:
-    """Return the sandbox of a container that has no other legacy links than ``links`` any more."""
-    endpoints = []
-    for attached in sandbox.endpoints:
-        asked = attached.state.requested
-        kept = asked.links if attached.state.dns_names else tuple(link for link in asked.links if link in links)
-        endpoints.append(replace(attached, state=replace(attached.state, requested=replace(asked, links=kept))))
-    return replace(sandbox, endpoints=tuple(endpoints))
+def unlinked(sandbox: Sandbox, alias: str) -> Sandbox:
+    """Return the sandbox of a container that has no link of that alias any more."""
+    endpoints = tuple(
+        replace(attached, state=replace(attached.state, requested=without_link(attached.state.requested, alias)))
+        for attached in sandbox.endpoints
+    )
+    return replace(sandbox, endpoints=endpoints)
 
 
 def renamed(sandbox: Sandbox, name: str) -> Sandbox:

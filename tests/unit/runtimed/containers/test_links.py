@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from runtimed.containers.links import (
+    has_link,
     link_names,
     link_variables,
     present_variables,
@@ -81,10 +82,11 @@ def test_links_are_kept_by_id_and_shown_by_name() -> None:
 
 def test_a_link_is_taken_by_its_alias_and_no_other() -> None:
     spec = with_ids(linked("/db:pg", "db").spec, known)
-    assert without_link(spec, "pg").endpoints[0].links == (f"{'d' * 64}:db",)
+    assert without_link(spec.endpoints[0], "pg").links == (f"{'d' * 64}:db",)
+    assert has_link(spec, "pg")
     for alias in ("d" * 64, "cache", ""):
-        with pytest.raises(NotFoundError):
-            without_link(spec, alias)
+        assert not has_link(spec, alias)
+        assert without_link(spec.endpoints[0], alias) == spec.endpoints[0]
 
 
 def test_whom_it_is_linked_to_has_to_run_when_it_starts_and_not_for_an_exec() -> None:

@@ -13,7 +13,7 @@ from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.kernel import dataplane
 from sampan.errors import NotFoundError
-from sampan.resource.container import Container
+from sampan.resource.container import Container, EndpointState, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint
 from sampan.resource.network import NetworkRequest
 from tests.fakes.container_records import InMemoryRecords
@@ -83,6 +83,28 @@ async def test_a_client_that_leaves_while_its_connection_is_recorded_changes_not
     with pytest.raises(asyncio.CancelledError):
         await connecting
     assert [endpoint.network for endpoint in (await records.find("web")).spec.endpoints] == ["side"]
+
+
+async def test_links_that_are_removed_at_once_are_all_gone_and_no_other_is() -> None:
+    records = GatedRecords()
+    asked = Endpoint("side", links=tuple(f"{'d' * 64}:{alias}" for alias in ("db", "cache", "mail")))
+    state = EndpointState("side", SIDE.id, asked)
+    records.add(Container("b" * 64, ContainerSpec(name="api", endpoints=(asked,)), SIDE.created,
+                          network=NetworkSettings(endpoints=(state,))))  # fmt: skip
+    networks = Networks(cast("NetworkStack", Stack()), records)
+    unlinking = [asyncio.create_task(networks.unlink("api", alias)) for alias in ("db", "mail")]
+    await records.reached.wait()
+    records.gate.set()
+    await asyncio.gather(*unlinking)
+    for endpoint in ((await records.find("api")).spec.endpoints[0], (await networks_of(records))[0]):
+        assert endpoint.links == (f"{'d' * 64}:cache",)
+    with pytest.raises(NotFoundError, match="No such container: api/db"):
+        await networks.unlink("api", "db")
+
+
+async def networks_of(records: InMemoryRecords) -> list[Endpoint]:
+    """Return what is asked of the networks in the record of the linked container."""
+    return [state.requested for state in (await records.find("api")).network.endpoints]
 
 
 class GatedStore:
