@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from sampan.cancellation import both
 from sampan.engine import publish
 from sampan.engine.image_filters import of_platform
 from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
@@ -52,13 +53,15 @@ async def remove(
     services: Removing, image: str, *, force: bool, no_prune: bool, platforms: Sequence[str] = ()
 ) -> Removal:
     """See ``Engine.remove_image``."""
-    in_use = image_uses(await services.containers.list(ALL_OF_EVERYONE))
+    containers, labels = await both(
+        services.containers.list(ALL_OF_EVERYONE), publish.known_labels(services.images, image)
+    )
+    in_use = image_uses(containers)
     if len(platforms) > 1:
         for platform in platforms:  # all of them, or none
             await of_platform(services.images, image, platform)
     steps: list[Step] = []
     reclaimed_bytes = 0
-    labels = await publish.known_labels(services.images, image)
     for wanted in dict.fromkeys(map(wanted_platform, platforms)) or (None,):
         removed = await services.images.remove(image, force=force, no_prune=no_prune, in_use=in_use, platform=wanted)
         done = await finish(services, removed, labels)

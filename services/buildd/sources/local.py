@@ -42,7 +42,6 @@ _DIFFERS: Final = {"": True, "metadata": True, "none": False}
 _REPORT_BYTES: Final = 64 << 10
 _REMEMBERED: Final = 64  # clients' directories, and what the last build of each has asked for
 _EARLY: Final = 8  # transfers that are begun with a build
-
 _FEW: Final = 64  # files that the client sends beside others without being late with either
 
 # What a build asks for of its client, and how many files that came to, by the keys of the copies.
@@ -90,6 +89,14 @@ class _Build:
         self.early: dict[str, _Early] = {}  # by the keys of the copies
         self.begun = asyncio.Event()  # all of them, if there are any
 
+    async def end(self, beginning: "asyncio.Task[None]") -> None:
+        """End what begins transfers, and those that nobody has asked for; who still waits for one finds none."""
+        beginning.cancel()
+        await asyncio.wait((beginning,))
+        self.begun.set()
+        for each in list(self.early.values()):
+            await each.end()
+
 
 class LocalSource:
     """Brings clients' directories up to date."""
@@ -117,12 +124,8 @@ class LocalSource:
         try:
             yield
         finally:
-            beginning.cancel()
-            await asyncio.wait((beginning,))
-            build.begun.set()
             del self._builds[session]
-            for each in build.early.values():
-                await to_the_end(each.end())
+            await to_the_end(build.end(beginning))
 
     async def _begin(self, id: str, build: _Build) -> None:
         small, large = list[_Early](), list[_Early]()

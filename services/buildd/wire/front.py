@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -104,14 +104,16 @@ class Front:
         """Yield a client's connection that comes under ``name``; it is closed, on this side, when the call is over."""
         if self._desk is None:
             raise UnimplementedError("this builder takes no sockets")
-        try:
-            async with asyncio.timeout(_HANDED_S):
-                async with self._desk.taken(name) as fd:
-                    own = socket.socket(fileno=os.dup(fd))
-                begun = await call.receive()
-        except TimeoutError:
-            raise UnavailableError("the socket of a client's session has not come") from None
-        stream = _HandedStream(*await asyncio.open_connection(sock=own, limit=READ_BYTES), _bytes_of(begun))
+        with ExitStack() as stack:
+            try:
+                async with asyncio.timeout(_HANDED_S):
+                    async with self._desk.taken(name) as fd:
+                        own = stack.enter_context(socket.socket(fileno=os.dup(fd)))
+                    begun = _bytes_of(await call.receive())
+            except TimeoutError:
+                raise UnavailableError("the socket of a client's session has not come") from None
+            stream = _HandedStream(*await asyncio.open_connection(sock=own, limit=READ_BYTES), begun)
+            stack.pop_all()  # from here on it is the stream's
         waiting = asyncio.create_task(_close_after(call, stream), name="session's call")
         try:
             yield stream

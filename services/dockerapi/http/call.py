@@ -60,9 +60,7 @@ class Call:
     version: Version
     args: Mapping[str, str]  # from the path
     only: ServiceFilters = field(default_factory=dict)  # filters that hold beside those that the client asks for
-    judged: ContainerSpec | None = (
-        None  # what a create makes, as a socket's scope has judged it; whoever it names by ID
-    )
+    judged: ContainerSpec | None = None  # what a create makes, as a socket's scope has judged it; it names others by ID
     _read: list[bytes] = field(default_factory=list)  # the body, once it has been read
 
     @property
