@@ -48,14 +48,14 @@ _PATIENCE_S: Final = 10.0
 _GZIP_WBITS: Final = 31
 
 
-def new_registry() -> CollectorRegistry:
-    """Return a Prometheus registry that describes the process; services add their own metrics to it."""
+def new_metrics() -> CollectorRegistry:
+    """Return what Prometheus collects: metrics of the process, to which services add their own."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which no dashboard reads
-    registry = CollectorRegistry(auto_describe=True)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
+    metrics = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=metrics)
+    PlatformCollector(registry=metrics)
+    GCCollector(registry=metrics)
+    return metrics
 
 
 class Exposition:
@@ -67,7 +67,7 @@ class Exposition:
 
     def __init__(
         self,
-        registry: CollectorRegistry,
+        metrics: CollectorRegistry,
         series: Sequence[Render],
         setting: str,
         service: str,
@@ -75,13 +75,13 @@ class Exposition:
         pages: Mapping[str, Page] | None = None,
         passed: socket.socket | None = None,
     ) -> None:
-        """Serve ``registry`` and then ``series``, whose members are called in the threads; ``pages`` by their paths.
+        """Serve ``metrics`` and then ``series``, whose members are called in the threads; ``pages`` by their paths.
 
         ``passed`` is the socket to serve at if it listens already.
         """
         self.address = ""
         self._server: _Server | None = None
-        self._app = _App(registry, series, pages or {})
+        self._app = _App(metrics, series, pages or {})
         listener = passed or listen(setting, service, layout)
         if listener is None:
             return
@@ -171,8 +171,8 @@ class _Handler(WSGIRequestHandler):
 class _App:
     """The WSGI application: any path that is no other page's is /metrics, as in Prometheus' own client."""
 
-    def __init__(self, registry: CollectorRegistry, series: Sequence[Render], pages: Mapping[str, Page]) -> None:
-        self._registry = registry
+    def __init__(self, metrics: CollectorRegistry, series: Sequence[Render], pages: Mapping[str, Page]) -> None:
+        self._metrics = metrics
         self._series = series
         self._pages = pages
         self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
@@ -197,8 +197,8 @@ class _App:
         return _Answer(chunks, self._slots.release, packed=packed)
 
     def _chunks(self, wanted: frozenset[str]) -> Iterator[bytes]:
-        registry = self._registry.restricted_registry(wanted) if wanted else self._registry
-        yield generate_latest(registry)
+        metrics = self._metrics.restricted_registry(wanted) if wanted else self._metrics
+        yield generate_latest(metrics)
         for render in self._series:
             for family in render():
                 if not wanted or family.split(" ", 3)[2] in wanted:  # "# HELP <name> …"

@@ -31,16 +31,16 @@ _SECONDS = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 class CheckMetrics:
     """The ``sampan_check_*`` series."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
         self._runs = Counter(
-            "sampan_check_runs", "Checks, by outcome: whole, damaged, ended.", ["outcome"], registry=registry
+            "sampan_check_runs", "Checks, by outcome: whole, damaged, ended.", ["outcome"], registry=metrics
         )
         self._seconds = Histogram(
-            "sampan_check_seconds", "Time that a check took to its end.", registry=registry, buckets=_SECONDS
+            "sampan_check_seconds", "Time that a check took to its end.", registry=metrics, buckets=_SECONDS
         )
-        self._findings = Counter("sampan_check_findings", "What checks found, by kind.", ["kind"], registry=registry)
+        self._findings = Counter("sampan_check_findings", "What checks found, by kind.", ["kind"], registry=metrics)
         self._repairs = Counter(
-            "sampan_check_repairs", "Repairs, by kind of finding and result.", ["kind", "result"], registry=registry
+            "sampan_check_repairs", "Repairs, by kind of finding and result.", ["kind", "result"], registry=metrics
         )
         for outcome in ("whole", "damaged", "ended"):
             self._runs.labels(outcome)

@@ -81,7 +81,7 @@ class Service(Generic[C]):
     state: StateFile  # where problems are noted
     # Of what `sampan system check` looks at, beyond the databases.
     checkers: list[Checker] = field(default_factory=list)
-    # What is served at /metrics beside the registry: written, not collected.
+    # What is served at /metrics beside ``metrics``: written, not collected.
     series: list[exposition.Render] = field(default_factory=list)
     # What is served at the metrics address beside /metrics, by path.
     pages: dict[str, exposition.Page] = field(default_factory=dict)
@@ -248,13 +248,13 @@ def _take_roots(stack: AsyncExitStack, name: str, layout: Layout) -> None:
 def _new_service(
     name: str, config: C, stack: AsyncExitStack, stopping: asyncio.Event, told: asyncio.Event
 ) -> Service[C]:
-    layout, registry, rest = config.layout, exposition.new_registry(), Rest.of(asyncio.get_running_loop())
+    layout, metrics, rest = config.layout, exposition.new_metrics(), Rest.of(asyncio.get_running_loop())
     stack.callback(rest.close)
-    interceptor = Interceptor(RpcMetrics(registry), rest.used)
+    interceptor = Interceptor(RpcMetrics(metrics), rest.used)
     service = Service(
         config=config,
         layout=layout,
-        metrics=registry,
+        metrics=metrics,
         server=grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS),
         stack=stack,
         stopping=stopping,
@@ -263,7 +263,7 @@ def _new_service(
         set_aside=SetAside(name, layout.run(name)),
         state=StateFile(name, layout, config.socket_group),
     )
-    registry.register(StoreCollector(service._stores, layout.data_root))
+    metrics.register(StoreCollector(service._stores, layout.data_root))
     return service
 
 

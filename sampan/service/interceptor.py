@@ -31,14 +31,14 @@ _SENDING = frozenset(kind for (sends, _), kind in _KINDS.items() if sends)
 class RpcMetrics:
     """The ``grpc_server_*`` series, under the names that go-grpc-prometheus made common."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
         labels = ["grpc_type", "grpc_service", "grpc_method"]
-        self._started = Counter("grpc_server_started", "RPCs started.", labels, registry=registry)
+        self._started = Counter("grpc_server_started", "RPCs started.", labels, registry=metrics)
         self._handled = Counter(
-            "grpc_server_handled", "RPCs ended, by status code.", [*labels, "grpc_code"], registry=registry
+            "grpc_server_handled", "RPCs ended, by status code.", [*labels, "grpc_code"], registry=metrics
         )
         self._seconds = Histogram(
-            "grpc_server_handling_seconds", "Time from start to end of an RPC.", labels, registry=registry
+            "grpc_server_handling_seconds", "Time from start to end of an RPC.", labels, registry=metrics
         )
 
     def start(self, labels: tuple[str, str, str]) -> Callable[[str], None]:

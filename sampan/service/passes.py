@@ -21,22 +21,22 @@ _FIRST_S: Final = 5.0
 class PassMetrics:
     """The ``sampan_gc_…`` series and ``sampan_store_bytes``."""
 
-    def __init__(self, registry: CollectorRegistry, kinds: tuple[str, ...]) -> None:
+    def __init__(self, metrics: CollectorRegistry, kinds: tuple[str, ...]) -> None:
         self._runs = Counter(
             "sampan_gc_runs", "Passes of garbage collection, by what they were for and outcome.",
-            ["trigger", "outcome"], registry=registry,
+            ["trigger", "outcome"], registry=metrics,
         )  # fmt: skip
-        self._seconds = Histogram("sampan_gc_seconds", "Time a pass took.", registry=registry, buckets=_BUCKETS)
-        self._objects = Counter("sampan_gc_freed_objects", "Objects removed, by kind.", ["kind"], registry=registry)
-        self._bytes = Counter("sampan_gc_freed_bytes", "Bytes removed, by kind.", ["kind"], registry=registry)
+        self._seconds = Histogram("sampan_gc_seconds", "Time a pass took.", registry=metrics, buckets=_BUCKETS)
+        self._objects = Counter("sampan_gc_freed_objects", "Objects removed, by kind.", ["kind"], registry=metrics)
+        self._bytes = Counter("sampan_gc_freed_bytes", "Bytes removed, by kind.", ["kind"], registry=metrics)
         self._last = Gauge(
-            "sampan_gc_last_run_timestamp_seconds", "When the last pass that succeeded ended.", registry=registry
+            "sampan_gc_last_run_timestamp_seconds", "When the last pass that succeeded ended.", registry=metrics
         )
         self._store = Gauge(
             "sampan_store_bytes",
             "Bytes on disk by kind and first holder, as the last pass left them.",
             ["kind", "owner"],
-            registry=registry,
+            registry=metrics,
         )
         for kind in kinds:
             self._objects.labels(kind)
@@ -67,7 +67,7 @@ class Passes:
     def __init__(
         self,
         collector: Collector,
-        registry: CollectorRegistry,
+        metrics: CollectorRegistry,
         interval_s: float,
         *,
         first_s: float = _FIRST_S,
@@ -75,7 +75,7 @@ class Passes:
     ) -> None:
         """``interval_s`` of 0: only at the start, and when asked."""
         self._collector = collector
-        self._metrics = PassMetrics(registry, tuple(collector.kinds))
+        self._metrics = PassMetrics(metrics, tuple(collector.kinds))
         self._interval_s = interval_s
         self._first_s = first_s
         self._clock = clock

@@ -46,7 +46,7 @@ class SetAside:
         if self._file is not None:
             self._file.unlink(missing_ok=True)
 
-    def count_in(self, registry: "CollectorRegistry", kinds: Iterable[str]) -> None:
+    def count_in(self, metrics: "CollectorRegistry", kinds: Iterable[str]) -> None:
         """Show how many there are of each of ``kinds`` as ``sampan_<service>_set_aside``."""
         from prometheus_client import Gauge
 
@@ -54,7 +54,7 @@ class SetAside:
             f"sampan_{self._service}_set_aside",
             "Objects that could not be recovered at the start and are set aside, by kind.",
             ["kind"],
-            registry=registry,
+            registry=metrics,
         )
         for kind in kinds:
             self._gauge.labels(kind)

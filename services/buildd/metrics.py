@@ -41,45 +41,45 @@ _SYNTAX: Final = "dockerfile_syntax_error"
 class BuildMetrics:
     """A ``Meter``: the ``sampan_build…`` series, and dockerd's ``builder_…``."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._builds = Counter("sampan_builds", "Builds ended, by outcome.", ["outcome"], registry=registry)
-        self._running = Gauge("sampan_builds_running", "Builds under way.", registry=registry)
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        self._builds = Counter("sampan_builds", "Builds ended, by outcome.", ["outcome"], registry=metrics)
+        self._running = Gauge("sampan_builds_running", "Builds under way.", registry=metrics)
         self._steps = Counter(
             "sampan_build_steps",
             "Steps of builds that were run, found in a cache, or failed; one that builds share counts for each.",
             ["kind", "result"],
-            registry=registry,
+            registry=metrics,
         )
         self._in_flight = Gauge(
-            "sampan_build_steps_in_flight", "Steps of builds under way or waiting.", ["kind"], registry=registry
+            "sampan_build_steps_in_flight", "Steps of builds under way or waiting.", ["kind"], registry=metrics
         )
         self._seconds = Histogram(
             "sampan_build_seconds",
             "Time that a part of a build took, a step with its wait for a free place; total is the whole.",
             ["phase"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=metrics,
         )
         self._context = Counter(
             "sampan_build_context_bytes",
             "Content of clients' directories that was sent, or saved since it had been sent before.",
             ["result"],
-            registry=registry,
+            registry=metrics,
         )
         self._cache_bytes = Gauge(
             "sampan_build_cache_bytes",
             "Bytes of the build cache by type, when it was last measured.",
             ["type"],
-            registry=registry,
+            registry=metrics,
         )
         self._cache_records = Gauge(
             "sampan_build_cache_records",
             "Records of the build cache by type, when it was last measured.",
             ["type"],
-            registry=registry,
+            registry=metrics,
         )
-        self._triggered = Counter("builder_builds_triggered", "Number of triggered image builds.", registry=registry)
-        self._failed = Counter("builder_builds_failed", "Number of failed image builds.", ["reason"], registry=registry)
+        self._triggered = Counter("builder_builds_triggered", "Number of triggered image builds.", registry=metrics)
+        self._failed = Counter("builder_builds_failed", "Number of failed image builds.", ["reason"], registry=metrics)
         for outcome in ("done", "failed", "cancelled"):
             self._builds.labels(outcome)
         for kind in Kind:

@@ -36,27 +36,27 @@ class Networks(Protocol):
 class CriMetrics:
     """The series of one process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, metrics: CollectorRegistry) -> None:
+        self._metrics = metrics
         self._plugins = Histogram(
             "sampan_cri_cni_seconds",
             "Time that CNI plugins took, by plugin, command and outcome.",
             ["plugin", "command", "outcome"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=metrics,
         )
         self._phases = Histogram(
             "sampan_cri_sandbox_seconds",
             "Time that a part of making a pod sandbox took; total is the whole.",
             ["phase"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=metrics,
         )
         self._failures = CounterMetric(
             "sampan_cri_sandbox_failures",
             "Pod sandboxes that were not made, by the part that failed.",
             ["phase"],
-            registry=registry,
+            registry=metrics,
         )
 
     def ran(self, plugin: str, command: Command, seconds: float, outcome: str) -> None:
@@ -76,12 +76,12 @@ class CriMetrics:
 
     def watch_networks(self, networks: Networks) -> None:
         """Show how many networks there are."""
-        attached = Gauge("sampan_cri_networks", "Pods that have a network of CNI's.", registry=self._registry)
+        attached = Gauge("sampan_cri_networks", "Pods that have a network of CNI's.", registry=self._metrics)
         attached.set_function(lambda: networks.count)
         waiting = Gauge(
             "sampan_cri_networks_to_take_back",
             "Networks that plugins have not taken back yet.",
-            registry=self._registry,
+            registry=self._metrics,
         )
         waiting.set_function(lambda: networks.to_take_back)
 
@@ -89,7 +89,7 @@ class CriMetrics:
         self, pods: Callable[[], Iterable[str]], containers: Callable[[], Awaitable[Iterable[str]]]
     ) -> None:
         """Show how many pods and containers are in each state, asked in the event loop with each scrape."""
-        self._registry.register(_States(asyncio.get_running_loop(), pods, containers))
+        self._metrics.register(_States(asyncio.get_running_loop(), pods, containers))
 
 
 class _States:

@@ -33,36 +33,36 @@ AskFacts = Callable[[], Awaitable[DaemonFacts]]
 class ApiMetrics:
     """The series of one process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
         self._requests = Counter(
-            "sampan_http_requests", "Docker API requests, by route.", ["method", "route", "code"], registry=registry
+            "sampan_http_requests", "Docker API requests, by route.", ["method", "route", "code"], registry=metrics
         )
         self._seconds = Histogram(
             "sampan_http_request_seconds",
             "Time to answer a Docker API request that has an end of its own.",
             ["method", "route"],
-            registry=registry,
+            registry=metrics,
         )
         self._hijacked = Gauge(
-            "sampan_http_hijacked_connections", "Connections that carry a terminal or raw streams.", registry=registry
+            "sampan_http_hijacked_connections", "Connections that carry a terminal or raw streams.", registry=metrics
         )
         self._actions = Histogram(
             "engine_daemon_container_actions_seconds",
             "The number of seconds it takes to process each container action.",
             ["action"],
-            registry=registry,
+            registry=metrics,
         )
         self._image_actions = Histogram(
             "engine_daemon_image_actions_seconds",
             "The number of seconds it takes to process each image action.",
             ["action"],
-            registry=registry,
+            registry=metrics,
         )
         self._host_functions = Histogram(
             "engine_daemon_host_info_functions_seconds",
             "The number of seconds it takes to call functions gathering info about the host.",
             ["function"],
-            registry=registry,
+            registry=metrics,
         )
         for action in ("changes", "commit", "create", "delete", "start"):
             self._actions.labels(action)
@@ -112,7 +112,7 @@ class DaemonCollector(Collector):
         self._labels = labels
 
     def describe(self) -> list[Metric]:
-        """Name the series without asking anybody, which the registry does when this is registered."""
+        """Name the series without asking anybody, which Prometheus does when this is registered."""
         return [*self._machine(), *self._engine(DaemonFacts({}, "", 0))]
 
     def collect(self) -> Iterator[Metric]:

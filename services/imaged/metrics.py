@@ -20,42 +20,42 @@ _MAX_TRACKED: Final = 100
 class PullMetrics:
     """The ``sampan_image_pull…`` series."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
         self._bytes = Counter(
-            "sampan_image_pull_bytes", "Bytes of image content pulled, by phase.", ["phase"], registry=registry
+            "sampan_image_pull_bytes", "Bytes of image content pulled, by phase.", ["phase"], registry=metrics
         )
         self._seconds = Histogram(
             "sampan_image_pull_seconds",
             "Time spent on a pull, by phase; download and commit are per blob.",
             ["phase"],
-            registry=registry,
+            registry=metrics,
             buckets=_BUCKETS,
         )
-        self._pulls = Counter("sampan_image_pulls", "Pulls ended, by outcome.", ["outcome"], registry=registry)
-        self._in_flight = Gauge("sampan_image_pulls_in_flight", "Pulls under way.", registry=registry)
-        self._retries = Counter("sampan_image_pull_retries", "Requests to registries tried again.", registry=registry)
+        self._pulls = Counter("sampan_image_pulls", "Pulls ended, by outcome.", ["outcome"], registry=metrics)
+        self._in_flight = Gauge("sampan_image_pulls_in_flight", "Pulls under way.", registry=metrics)
+        self._retries = Counter("sampan_image_pull_retries", "Requests to registries tried again.", registry=metrics)
         self._speed = Gauge(
             "sampan_image_pull_bytes_per_second",
             "Throughput of the blob that was last fetched (download) or stored (commit).",
             ["phase"],
-            registry=registry,
+            registry=metrics,
         )
         self._connections = Gauge(
-            "sampan_image_downloads_in_flight", "Connections that are downloading blobs.", registry=registry
+            "sampan_image_downloads_in_flight", "Connections that are downloading blobs.", registry=metrics
         )
-        self._hits = Counter("sampan_image_pull_cache_hits", "Blobs of pulls that were here.", registry=registry)
-        self._misses = Counter("sampan_image_pull_cache_misses", "Blobs of pulls to download.", registry=registry)
+        self._hits = Counter("sampan_image_pull_cache_hits", "Blobs of pulls that were here.", registry=metrics)
+        self._misses = Counter("sampan_image_pull_cache_misses", "Blobs of pulls to download.", registry=metrics)
         self._progress = Gauge(
             "sampan_image_pull_progress_ratio",
             "Part of the layers' bytes that is here, of each pull under way.",
             ["image"],
-            registry=registry,
+            registry=metrics,
         )
         self._left = Gauge(
             "sampan_image_pull_left_seconds",
             "Time that each pull under way will take at its present speed; NaN while nothing comes.",
             ["image"],
-            registry=registry,
+            registry=metrics,
         )
         self._tracked: dict[str, list[Tracker]] = {}
         for outcome in ("fetched", "failed", "cancelled"):

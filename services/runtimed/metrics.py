@@ -19,54 +19,54 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 class Metrics:
     """Start latency by phase, exits, restarts, and how many containers are in which state."""
 
-    def __init__(self, registry: CollectorRegistry, statuses: Callable[[], Iterable[Status]]) -> None:
+    def __init__(self, metrics: CollectorRegistry, statuses: Callable[[], Iterable[Status]]) -> None:
         self._start = Histogram(
             "sampan_container_start_seconds",
             "Time that a part of starting a container took; phase=total is the whole.",
             ["phase"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=metrics,
         )
         self._exits = Counter(
             "sampan_container_exits",
             "Containers that ended, by cause: success, error (1-124), start (125-127), signal, oom.",
             ["cause"],
-            registry=registry,
+            registry=metrics,
         )
         self._restarts = Counter(
-            "sampan_container_restarts", "Containers started again by their restart policy.", registry=registry
+            "sampan_container_restarts", "Containers started again by their restart policy.", registry=metrics
         )
-        self._failures = Counter("sampan_container_start_failures", "Starts that failed.", registry=registry)
-        self._steps_running = Gauge("sampan_steps_running", "Steps of builds that run.", registry=registry)
+        self._failures = Counter("sampan_container_start_failures", "Starts that failed.", registry=metrics)
+        self._steps_running = Gauge("sampan_steps_running", "Steps of builds that run.", registry=metrics)
         self._steps = Counter(
             "sampan_steps",
             "Steps of builds that ended, by outcome: success, error, signal, oom, start (not started), cancelled.",
             ["outcome"],
-            registry=registry,
+            registry=metrics,
         )
-        self._probes = Counter("engine_daemon_health_checks", "The total number of health checks.", registry=registry)
+        self._probes = Counter("engine_daemon_health_checks", "The total number of health checks.", registry=metrics)
         self._failed_probes = Counter(
-            "engine_daemon_health_checks_failed", "The total number of failed health checks.", registry=registry
+            "engine_daemon_health_checks_failed", "The total number of failed health checks.", registry=metrics
         )
         self._probe_start = Histogram(
             "engine_daemon_health_check_start_duration_seconds",
             "The number of seconds it takes to prepare to run health checks.",
             buckets=_BUCKETS,
-            registry=registry,
+            registry=metrics,
         )
         self._network = Histogram(
             "engine_daemon_network_actions_seconds",
             "The number of seconds it takes to process each network action.",
             ["action"],
-            registry=registry,
+            registry=metrics,
         )
         for action in ("allocate", "connect", "release"):
             self._network.labels(action)
         self._subscribers = Gauge(
-            "engine_daemon_events_subscribers_total", "The number of current subscribers to events.", registry=registry
+            "engine_daemon_events_subscribers_total", "The number of current subscribers to events.", registry=metrics
         )
         self._statuses = statuses
-        registry.register(self)
+        metrics.register(self)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -123,7 +123,7 @@ class Metrics:
             self._steps.labels(outcome.name).inc()
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Name the series that ``collect`` makes, as the registry asks when they are registered."""
+        """Name the series that ``collect`` makes, as Prometheus asks when they are registered."""
         return [GaugeMetricFamily("sampan_containers", "Containers by state.", labels=["state"])]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -10,53 +10,53 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 class Metrics:
     """The ``sampan_layer_*`` and ``sampan_snapshots`` series."""
 
-    def __init__(self, registry: CollectorRegistry, driver: str) -> None:
+    def __init__(self, metrics: CollectorRegistry, driver: str) -> None:
         """All series of layers are labelled with the driver in use."""
         self._driver = driver
         self._seconds = Histogram(
             "sampan_layer_apply_seconds",
             "Time to store a layer, by phase: wait for a worker, unpack, sync to disk.",
             ["driver", "phase"],
-            registry=registry,
+            registry=metrics,
             buckets=_SECONDS,
         )
         self._bytes = Counter(
             "sampan_layer_apply_bytes",
             "Bytes of layers, by phase: read from the content store, unpacked from their tar, stored on disk.",
             ["driver", "phase"],
-            registry=registry,
+            registry=metrics,
         )
         self._layers = Counter(
             "sampan_layer_applies",
             "Layers asked for, by outcome: applied, existed, or the kind of failure.",
             ["driver", "outcome"],
-            registry=registry,
+            registry=metrics,
         )
-        self._in_flight = Gauge("sampan_layer_applies_in_flight", "Layers being stored.", ["driver"], registry=registry)
+        self._in_flight = Gauge("sampan_layer_applies_in_flight", "Layers being stored.", ["driver"], registry=metrics)
         self._progress = Gauge(
             "sampan_layer_apply_progress_ratio",
             "Part of the blobs of the layers being stored that is unpacked; NaN while there are none.",
             ["driver"],
-            registry=registry,
+            registry=metrics,
         )
         self._speed = Gauge(
             "sampan_layer_apply_bytes_per_second",
             "Throughput of the layer that was last unpacked, in bytes of its blob.",
             ["driver"],
-            registry=registry,
+            registry=metrics,
         )
         self._failures = Counter(
             "sampan_layer_worker_failures",
             "Worker processes that ended without an answer: killed, out of memory, crashed.",
-            registry=registry,
+            registry=metrics,
         )
         self._mounts = Counter(
             "sampan_layer_image_mounts",
             "EROFS images to be mounted, by outcome: mounted or failed.",
             ["outcome"],
-            registry=registry,
+            registry=metrics,
         )
-        self._snapshots = Gauge("sampan_snapshots", "Snapshots, by kind.", ["kind"], registry=registry)
+        self._snapshots = Gauge("sampan_snapshots", "Snapshots, by kind.", ["kind"], registry=metrics)
 
     def watch(self, under_way: Callable[[], list[tuple[int, int]]]) -> None:
         """Show of the layers being stored how many there are and how far: of each the bytes read, and of its blob."""

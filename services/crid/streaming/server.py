@@ -45,7 +45,7 @@ class StreamingServer:
     """Serves sessions, each on a connection of its own that begins with one HTTP request."""
 
     def __init__(
-        self, tokens: Tokens, processes: Processes, ports: Ports, registry: CollectorRegistry, idle_s: float
+        self, tokens: Tokens, processes: Processes, ports: Ports, metrics: CollectorRegistry, idle_s: float
     ) -> None:
         """``idle_s``: for so long a session may be silent."""
         self._tokens = tokens
@@ -56,13 +56,13 @@ class StreamingServer:
         self._base = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = Gauge(
-            "sampan_cri_streaming_sessions", "Streaming sessions that are open.", ["action"], registry=registry
+            "sampan_cri_streaming_sessions", "Streaming sessions that are open.", ["action"], registry=metrics
         )
         self._served = Counter(
             "sampan_cri_streaming_requests_total",
             "Requests at streaming URLs, by what was spoken; refused ones spoke nothing.",
             ["action", "transport"],
-            registry=registry,
+            registry=metrics,
         )
 
     async def listen(self, address: Address, tls: ssl.SSLContext | None) -> Address:

@@ -13,20 +13,20 @@ _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 class PushMetrics:
     """The ``sampan_image_push…`` series."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, metrics: CollectorRegistry) -> None:
         self._bytes = Counter(
-            "sampan_image_push_bytes", "Bytes of image content pushed, by phase.", ["phase"], registry=registry
+            "sampan_image_push_bytes", "Bytes of image content pushed, by phase.", ["phase"], registry=metrics
         )
         self._seconds = Histogram(
             "sampan_image_push_seconds",
             "Time spent on a push, by phase; upload is per blob.",
             ["phase"],
-            registry=registry,
+            registry=metrics,
             buckets=_BUCKETS,
         )
-        self._pushes = Counter("sampan_image_pushes", "Pushes ended, by outcome.", ["outcome"], registry=registry)
-        self._in_flight = Gauge("sampan_image_pushes_in_flight", "Pushes under way.", registry=registry)
-        self._retries = Counter("sampan_image_push_retries", "Uploads tried again.", registry=registry)
+        self._pushes = Counter("sampan_image_pushes", "Pushes ended, by outcome.", ["outcome"], registry=metrics)
+        self._in_flight = Gauge("sampan_image_pushes_in_flight", "Pushes under way.", registry=metrics)
+        self._retries = Counter("sampan_image_push_retries", "Uploads tried again.", registry=metrics)
         for outcome in ("pushed", "failed", "cancelled"):
             self._pushes.labels(outcome)
         for phase in ("upload", "manifest"):

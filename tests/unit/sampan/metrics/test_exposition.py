@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from sampan.layout import Layout
-from sampan.metrics.exposition import Exposition, Render, new_registry
+from sampan.metrics.exposition import Exposition, Render, new_metrics
 
 FAMILY = "# HELP one_bytes One.\n# TYPE one_bytes gauge\none_bytes 1\n"
 OTHER = "# HELP two_bytes Two.\n# TYPE two_bytes gauge\ntwo_bytes 2\n"
@@ -24,7 +24,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     def start(*series: Render) -> str:
         layout = Layout(tmp_path / "d", tmp_path / "r")
-        served.append(Exposition(new_registry(), series, "127.0.0.1:0", "runtimed", layout))
+        served.append(Exposition(new_metrics(), series, "127.0.0.1:0", "runtimed", layout))
         return served[-1].address
 
     yield start
@@ -52,7 +52,7 @@ def test_answer_is_packed_for_who_takes_it(serve: Serve) -> None:
 def test_it_is_served_at_a_socket_that_was_passed_and_knows_when_it_was_asked(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "d", tmp_path / "r")
     with socket.create_server(("127.0.0.1", 0)) as held:
-        exposition = Exposition(new_registry(), [lambda: [FAMILY]], "off", "buildd", layout, passed=held.dup())
+        exposition = Exposition(new_metrics(), [lambda: [FAMILY]], "off", "buildd", layout, passed=held.dup())
         assert exposition.asked_at == 0
         assert exposition.address == f"127.0.0.1:{held.getsockname()[1]}"
         assert get(exposition.address).endswith(FAMILY.encode())
