@@ -21,7 +21,7 @@ from sampan.oci.config_document import parse_config
 from sampan.oci.digest import Digest
 from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from sampan.store.database import Store
-from sampan.verifying import Difference, ExpectedFile, verify
+from sampan.store.verifying import Difference, ExpectedFile, verify
 
 _BLOB_KINDS: Final = {
     "missing": kinds.BLOB_MISSING,

@@ -24,7 +24,7 @@ from sampan.oci.descriptor import MANIFESTS, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from sampan.store.database import Store
-from sampan.verifying import ExpectedFile, verify
+from sampan.store.verifying import ExpectedFile, verify
 
 
 class Rebuilder:

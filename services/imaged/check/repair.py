@@ -16,7 +16,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ANONYMOUS, Credentials
 from sampan.store.database import Store
-from sampan.verifying import ExpectedFile, compare
+from sampan.store.verifying import ExpectedFile, compare
 
 
 class Repairer:

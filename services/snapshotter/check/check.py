@@ -13,8 +13,8 @@ from typing import Final
 from sampan import check as kinds
 from sampan.check import Amount, Finding, Means, Outcome, Step
 from sampan.resource.snapshot import Kind
+from sampan.store.verifying import Difference, ExpectedFile, verify
 from sampan.sys.measuring import measure
-from sampan.verifying import Difference, ExpectedFile, verify
 from snapshotter.check import rows as check_rows
 from snapshotter.check.repair import Repairer
 from snapshotter.check.rows import Rows

@@ -4,7 +4,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from sampan.check import Amount
-from sampan.verifying import Difference, ExpectedFile, compare, verify
+from sampan.store.verifying import Difference, ExpectedFile, compare, verify
 
 CONTENT = os.urandom(2_500_000)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
