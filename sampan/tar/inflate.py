@@ -6,17 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from sampan.errors import InvalidArgumentError
+from sampan.tar.compression import MAGIC_BYTES, XZ_MEMORY_BYTES, ZSTD_WINDOW_BYTES, Compression, compression
 
 # What is given to a decompressor at once, and what it may return at once: a few kilobytes can hold a gigabyte of
 # zeros, and a layer is never whole in memory.
 _INPUT_BYTES: Final = 128 << 10
 _OUTPUT_BYTES: Final = 1 << 20
-
-_GZIP: Final = b"\x1f\x8b"
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPABLE: Final = tuple(bytes((n, 0x2A, 0x4D, 0x18)) for n in range(0x50, 0x60))
-_BZIP2: Final = b"BZh"
-_XZ: Final = b"\xfd7zXZ\0"
 
 
 class Input(Protocol):
@@ -32,19 +27,31 @@ def inflate(source: Input) -> Iterator[bytes]:
     Raises:
         InvalidArgumentError: the stream is damaged, cut short, or followed by something else.
     """
-    first = source.read(_INPUT_BYTES)
-    if first.startswith(_GZIP):
-        yield from _members(first, source, "gzip", _GZIP, _Gzip)
-    elif first.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
-        yield from _zstd(first, source)
-    elif first.startswith(_BZIP2):
-        yield from _members(first, source, "bzip2", _BZIP2, lambda: _Bounded(bz2.BZ2Decompressor()))
-    elif first.startswith(_XZ):
-        yield from _members(first, source, "xz", _XZ, lambda: _Bounded(lzma.LZMADecompressor(memlimit=256 << 20)))
-    else:
-        while first:
-            yield first
-            first = source.read(_OUTPUT_BYTES)
+    first = _begun(source.read(_INPUT_BYTES), source)
+    match compression(first):
+        case Compression.GZIP:
+            yield from _members(first, source, Compression.GZIP, _Gzip)
+        case Compression.ZSTD:
+            yield from _zstd(first, source)
+        case Compression.BZIP2:
+            yield from _members(first, source, Compression.BZIP2, lambda: _Bounded(bz2.BZ2Decompressor()))
+        case Compression.XZ:
+            yield from _members(first, source, Compression.XZ, _xz)
+        case None:
+            while first:
+                yield first
+                first = source.read(_OUTPUT_BYTES)
+
+
+def _begun(data: bytes, source: Input) -> bytes:
+    """Return ``data`` with as much more as tells what it is, if there is as much."""
+    while 0 < len(data) < MAGIC_BYTES and (more := source.read(_INPUT_BYTES)):
+        data += more
+    return data
+
+
+def _xz() -> "_Bounded":
+    return _Bounded(lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES))
 
 
 class _Member(Protocol):
@@ -124,8 +131,8 @@ class _Bounded:
             data = b""
 
 
-def _members(data: bytes, source: Input, what: str, magic: bytes, new: Callable[[], _Member]) -> Iterator[bytes]:
-    member = new()
+def _members(data: bytes, source: Input, kind: Compression, new: Callable[[], _Member]) -> Iterator[bytes]:
+    what, member = kind.value, new()
     try:
         while data:
             yield from member.pieces(data)
@@ -137,7 +144,8 @@ def _members(data: bytes, source: Input, what: str, magic: bytes, new: Callable[
             while not data and (data := source.read(_INPUT_BYTES)):
                 data = data.lstrip(b"\0")
             if data:
-                if not data.startswith(magic[: len(data)]):
+                data = _begun(data, source)
+                if compression(data) is not kind:
                     raise InvalidArgumentError(f"{what} stream with something after its end")
                 member = new()
     except (lzma.LZMAError, OSError, EOFError) as error:
@@ -162,7 +170,7 @@ def _zstd(first: bytes, source: Input) -> Iterator[bytes]:
     import zstandard  # as above
 
     # A frame cut short ends the reader quietly; the tar reader and the diff ID tell.
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+    reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).stream_reader(
         _Pushed(first, source),  # type: ignore[arg-type]  # of a file it needs but read()
         read_size=_INPUT_BYTES,
         read_across_frames=True,

@@ -131,14 +131,7 @@ class TarReader:
             header += self._exact(BLOCK - len(header), "a header")
         if header == _ZEROS:
             return None
-        field = header[148:156]
-        try:
-            stated = number(field, "checksum")
-        except InvalidArgumentError:
-            stated = -1
-        # Adler-32 has the sum of all bytes in its lower half, and takes a twentieth of the time that adding them does.
-        if zlib.adler32(header) & 0xFFFF != (stated + sum(field) - 8 * 32 + 1) % _ADLER:
-            _check_signed(header, stated)
+        check_header(header)
         return header
 
     def _body(self, header: bytes, overrides: _Overrides) -> bytes:
@@ -244,6 +237,18 @@ class TarReader:
             raise InvalidArgumentError(
                 f"tar entry {name[:120]!r} has a component longer than {limits.component_bytes} bytes"
             )
+
+
+def check_header(header: bytes) -> None:
+    """Raise InvalidArgumentError unless a block of ``BLOCK`` bytes has the checksum of a header."""
+    field = header[148:156]
+    try:
+        stated = number(field, "checksum")
+    except InvalidArgumentError:
+        stated = -1
+    # Adler-32 has the sum of all bytes in its lower half, and takes a twentieth of the time that adding them does.
+    if zlib.adler32(header) & 0xFFFF != (stated + sum(field) - 8 * 32 + 1) % _ADLER:
+        _check_signed(header, stated)
 
 
 def _check_signed(header: bytes, stated: int) -> None:

@@ -23,13 +23,12 @@ from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference, parse_reference
+from sampan.tar.compression import is_archive
 
 _IGNORE_FILE: Final = ".dockerignore"
 _DOWNLOADED: Final = "context"
 _UPLOADED: Final = "http://buildkit-session/"  # what a client's session brings
 _HEAD_BYTES: Final = 1024
-_COMPRESSED: Final = (b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-_TAR_MAGIC: Final = (257, b"ustar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +144,7 @@ class Contexts:
         """A URL leads to an archive, or to the Dockerfile itself."""
         edge = download(url, _DOWNLOADED, Metadata("[internal] load remote build context"))
         head = await (await self._bridge.solve(edge)).read_file(_DOWNLOADED, _HEAD_BYTES)
-        offset, magic = _TAR_MAGIC
-        if head.startswith(_COMPRESSED) or head[offset : offset + len(magic)] == magic:
+        if is_archive(head):
             unpack = Copy(f"/{_DOWNLOADED}", "/", attempt_unpack=True)
             edge = change_files(None, [Change(unpack, edge)], Metadata("[internal] unpack remote build context"))
         else:

@@ -9,14 +9,11 @@ from typing import Final, Protocol
 
 from imaged.images.model import PIECE_BYTES
 from sampan.errors import InvalidArgumentError
-
-MAGIC_BYTES: Final = 6
+from sampan.tar.compression import XZ_MEMORY_BYTES, ZSTD_WINDOW_BYTES, Compression, compression
 
 # zstd cannot be told to stop in the middle. A block is at least 4 bytes and at most 128 KiB of output, so a slice of
 # this size is at most 16 MiB.
 _ZSTD_SLICE_BYTES: Final = 512
-# What `zstd -d` takes without being asked to take more.
-_ZSTD_WINDOW_BYTES: Final = 128 << 20
 
 _GZIP_WBITS: Final = 31
 
@@ -33,10 +30,8 @@ class Decompressor(Protocol):
 
 def decompressor(head: bytes) -> Decompressor:
     """Choose by the stream's first ``MAGIC_BYTES`` bytes; what is not known is taken as plain."""
-    for magic, name, make in _FORMATS:
-        if head.startswith(magic):
-            return make(name)
-    return _Plain()
+    kind = compression(head)
+    return _Plain() if kind is None else _FORMATS[kind](kind.value)
 
 
 class _Plain:
@@ -161,7 +156,7 @@ class _Zstd:
     def __init__(self) -> None:
         import zstandard
 
-        self._inner = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+        self._inner = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
         self._rest = b""
 
     def decompress(self, data: bytes, most: int) -> bytes:
@@ -198,7 +193,7 @@ def _bzip2(name: str) -> Decompressor:
 def _xz(name: str) -> Decompressor:
     import lzma
 
-    return _Streams(name, lambda: _Standard(lzma.LZMADecompressor(lzma.FORMAT_XZ)), (lzma.LZMAError,))
+    return _Streams(name, lambda: _Standard(lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES)), (lzma.LZMAError,))
 
 
 def _zstd(name: str) -> Decompressor:
@@ -207,9 +202,9 @@ def _zstd(name: str) -> Decompressor:
     return _Streams(name, _Zstd, (zstandard.ZstdError,))
 
 
-_FORMATS: Final = (
-    (b"\x1f\x8b\x08", "gzip", _gzip),
-    (b"BZh", "bzip2", _bzip2),
-    (b"\xfd7zXZ\0", "xz", _xz),
-    (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
-)
+_FORMATS: Final = {
+    Compression.GZIP: _gzip,
+    Compression.BZIP2: _bzip2,
+    Compression.XZ: _xz,
+    Compression.ZSTD: _zstd,
+}

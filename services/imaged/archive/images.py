@@ -14,18 +14,18 @@ from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.manifest import MAX_CONFIG_BYTES, MAX_LAYERS
 from sampan.oci.reference import Reference, parse_reference
+from sampan.tar.compression import Compression, compression
 
 Read = Callable[[File], bytes]  # a small file's content
 
-_FORMATS: Final = (
-    (b"\x1f\x8b", media.OCI_LAYER_GZIP),
-    (b"\x28\xb5\x2f\xfd", media.OCI_LAYER_ZSTD),
-)
+_MEDIA_TYPES: Final = {
+    None: media.OCI_LAYER,
+    Compression.GZIP: media.OCI_LAYER_GZIP,
+    Compression.ZSTD: media.OCI_LAYER_ZSTD,
+}
 # An archive of everything that a host has is far below: each image and each name costs a transaction or more.
 MAX_IMAGES: Final = 4096
 MAX_NAMES: Final = 4096
-
-_UNSUPPORTED: Final = ((b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,10 @@ def layer_descriptor(file: File, what: str) -> Descriptor:
     Raises:
         UnimplementedError: it is packed in a way that no image has.
     """
-    for magic, name in _UNSUPPORTED:
-        if file.head.startswith(magic):
-            raise UnimplementedError(f"{what} is packed with {name}: layers are plain, gzip or zstd")
-    media_type = next((kind for magic, kind in _FORMATS if file.head.startswith(magic)), media.OCI_LAYER)
-    return Descriptor(media_type, file.digest, file.size)
+    kind = compression(file.head)
+    if kind is not None and kind not in _MEDIA_TYPES:
+        raise UnimplementedError(f"{what} is packed with {kind.value}: layers are plain, gzip or zstd")
+    return Descriptor(_MEDIA_TYPES[kind], file.digest, file.size)
 
 
 def from_manifest_json(files: Files, read: Read) -> list[ArchivedImage]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from imaged.archive.decompress import MAGIC_BYTES, decompressor
+from imaged.archive.decompress import decompressor
 from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests, in_thread
@@ -19,9 +19,8 @@ from sampan.oci.image_config import ConfigFile, History, RunConfig
 from sampan.oci.manifest_document import render_manifest
 from sampan.oci.platform import Platform, host_platform
 from sampan.resource.image import Imported, Layer
-
-_BLOCK_BYTES: Final = 512
-_CHECKSUM: Final = slice(148, 156)
+from sampan.tar.compression import MAGIC_BYTES
+from sampan.tar.reader import BLOCK, check_header
 
 # An empty archive is two blocks, padded to the size of a record.
 _MAX_EMPTY_BYTES: Final = 1 << 20
@@ -111,9 +110,9 @@ class _Writer:
             self._started = True
         with storing("layer"):
             for piece in self._decompressor.feed(chunk):
-                if len(self._head) < _BLOCK_BYTES:
-                    self._head += piece[: _BLOCK_BYTES - len(self._head)]
-                    if len(self._head) == _BLOCK_BYTES:
+                if len(self._head) < BLOCK:
+                    self._head += piece[: BLOCK - len(self._head)]
+                    if len(self._head) == BLOCK:
                         _check_header(self._head)
                 self._ingest.write_now(piece)
                 if self._ingest.offset > _MAX_EMPTY_BYTES and not any(self._head):
@@ -122,23 +121,17 @@ class _Writer:
     def finish(self, chunk: bytes) -> None:
         self.feed(chunk)
         self._decompressor.finish()
-        if len(self._head) < _BLOCK_BYTES:
-            raise InvalidArgumentError(f"not a tar archive: {len(self._head)} bytes, the least is {_BLOCK_BYTES}")
+        if len(self._head) < BLOCK:
+            raise InvalidArgumentError(f"not a tar archive: {len(self._head)} bytes, the least is {BLOCK}")
 
 
 def _check_header(block: bytes) -> None:
     """Raise InvalidArgumentError unless this can be a tar's first block: a header, or the end of an empty one."""
-    if block == bytes(_BLOCK_BYTES):
+    if block == bytes(BLOCK):
         return
-    field = block[_CHECKSUM].strip(b" \0")
-    rest = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
     try:
-        stated = int(field, 8)
-    except ValueError:
-        stated = -1
-    # Some old tars summed the bytes as signed.
-    signed = sum(byte - 256 if byte > 127 else byte for byte in rest)
-    if stated not in (sum(rest), signed):
+        check_header(block)
+    except InvalidArgumentError as error:
         raise InvalidArgumentError(
             "not a tar archive: the first header's checksum is wrong (archive/tar: invalid tar header)"
-        )
+        ) from error

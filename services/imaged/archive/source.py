@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
-from imaged.archive.decompress import MAGIC_BYTES, decompressor
+from imaged.archive.decompress import decompressor
 from sampan.errors import UnavailableError
+from sampan.tar.compression import MAGIC_BYTES
 
 T = TypeVar("T")
 

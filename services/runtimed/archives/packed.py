@@ -11,16 +11,14 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from sampan.errors import InvalidArgumentError
+from sampan.tar.compression import MAGIC_BYTES, XZ_MEMORY_BYTES, ZSTD_WINDOW_BYTES, Compression, compression
 
 if TYPE_CHECKING:
     import zstandard
 
-_MAGIC_BYTES: Final = 6
 _INPUT_BYTES: Final = 128 << 10
-_XZ_MEMORY_BYTES: Final = 256 << 20
 # zstd cannot be told to stop in the middle. A block of at least 4 bytes holds at most 128 KiB: 16 MiB of a slice.
 _ZSTD_SLICE_BYTES: Final = 512
-_ZSTD_WINDOW_BYTES: Final = 128 << 20  # what `zstd -d` takes without being asked to take more
 
 
 class Readable(Protocol):
@@ -36,24 +34,25 @@ def plain_bytes(source: Readable) -> Readable:
     Reading it raises InvalidArgumentError where the data is damaged: at the end, too, where a checksum may be.
     """
     head = b""
-    while len(head) < _MAGIC_BYTES and (piece := source.read(_MAGIC_BYTES - len(head))):
+    while len(head) < MAGIC_BYTES and (piece := source.read(MAGIC_BYTES - len(head))):
         head += piece
     whole = _Joined(head, source)
-    if head.startswith(b"\x1f\x8b"):
-        return _Checked(
-            gzip.GzipFile(fileobj=cast("IO[bytes]", whole), mode="rb"), "gzip", (OSError, EOFError, zlib.error)
-        )
-    if head.startswith(b"BZh"):
-        return _Checked(_Members(whole, bz2.BZ2Decompressor), "bzip2", (OSError, EOFError))
-    if head.startswith(b"\xfd7zXZ\0"):
-        xz = _Members(whole, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES))
-        return _Checked(xz, "xz", (lzma.LZMAError, EOFError))
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        import zstandard
+    match kind := compression(head):
+        case Compression.GZIP:
+            members = gzip.GzipFile(fileobj=cast("IO[bytes]", whole), mode="rb")
+            return _Checked(members, kind, (OSError, EOFError, zlib.error))
+        case Compression.BZIP2:
+            return _Checked(_Members(whole, bz2.BZ2Decompressor), kind, (OSError, EOFError))
+        case Compression.XZ:
+            xz = _Members(whole, lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES))
+            return _Checked(xz, kind, (lzma.LZMAError, EOFError))
+        case Compression.ZSTD:
+            import zstandard
 
-        frames = _Frames(whole, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES))
-        return _Checked(frames, "zstd", (zstandard.ZstdError, EOFError))
-    return _Plain(head, source)
+            frames = _Frames(whole, zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES))
+            return _Checked(frames, kind, (zstandard.ZstdError, EOFError))
+        case None:
+            return _Plain(head, source)
 
 
 class _Plain:
@@ -140,7 +139,7 @@ class _Frames:
 class _Checked:
     """Reads from a decompressor, whose complaints become InvalidArgumentError."""
 
-    def __init__(self, inner: Readable, kind: str, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, inner: Readable, kind: Compression, errors: tuple[type[Exception], ...]) -> None:
         self._inner = inner
         self._kind = kind
         self._errors = errors
@@ -149,4 +148,4 @@ class _Checked:
         try:
             return bytes(self._inner.read(size))
         except self._errors as error:
-            raise InvalidArgumentError(f"the archive's {self._kind} data is damaged: {error}") from error
+            raise InvalidArgumentError(f"the archive's {self._kind.value} data is damaged: {error}") from error

@@ -22,6 +22,7 @@ from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.platform import host_platform
 from sampan.oci.reference import parse_reference
+from sampan.tar.compression import is_archive
 from sampan_cli.credentials.store import CredentialStore, config_path
 from sampan_cli.options import build as parse
 from sampan_cli.options.build import BuildOptions, Output
@@ -33,8 +34,6 @@ _DOCKERFILE: Final = "Dockerfile"
 _UPLOADED: Final = "http://buildkit-session"
 _STDIN: Final = "-"
 _HEAD_BYTES: Final = 1024
-_COMPRESSED: Final = (b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-_TAR_MAGIC: Final = (257, b"ustar")
 _PIECE_BYTES: Final = 1 << 20
 _LAST_WORDS_S: Final = 5.0
 _CALLS: Final = {"check": "frontend.lint", "lint": "frontend.lint", "outline": "frontend.outline",
@@ -294,8 +293,7 @@ def _from_stdin(options: BuildOptions, found: _Context, stack: ExitStack) -> Non
     if options.file == _STDIN:
         raise InvalidArgumentError("invalid argument: can't use stdin for both build context and dockerfile")
     head = sys.stdin.buffer.read(_HEAD_BYTES)
-    offset, magic = _TAR_MAGIC
-    if head.startswith(_COMPRESSED) or head[offset : offset + len(magic)] == magic:
+    if is_archive(head):
         name = secrets.token_hex(12)
         found.uploads[name] = partial(_rest_of_stdin, head)
         found.attributes["context"] = f"{_UPLOADED}/{name}"

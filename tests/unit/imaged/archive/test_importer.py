@@ -9,23 +9,26 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import zstandard
 
-from imaged.archive.decompress import MAGIC_BYTES, decompressor
+from imaged.archive.decompress import decompressor
 from imaged.images.model import PIECE_BYTES
 from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import OCI_LAYER
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import RunConfig
 from sampan.oci.platform import Platform
+from sampan.tar.compression import MAGIC_BYTES
 from tests.support.images import Entry, tar
 from tests.unit.imaged.parts import Parts
 
 TAR = tar(Entry("hello", b"hello" * 1000), Entry("noise", random.Random(7).randbytes(3_000_000)))
+SKIPPED = b"\x50\x2a\x4d\x18\x04\0\0\0size"  # a frame that parallel compressors begin with
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
     "zstd": zstandard.ZstdCompressor().compress,
+    "zstd in parallel": lambda data: SKIPPED + zstandard.ZstdCompressor().compress(data),
 }
 
 
@@ -115,7 +118,7 @@ async def test_import_that_breaks_off_leaves_nothing(parts: Parts) -> None:
     assert parts.leftovers() == []
 
 
-@pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
+@pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd", "zstd in parallel"])
 @pytest.mark.parametrize("size", [1, 511, 10_000_000])
 def test_stream_may_be_several_joined_and_cut_anywhere(packer: str, size: int) -> None:
     pack = PACKERS[packer]
@@ -124,6 +127,12 @@ def test_stream_may_be_several_joined_and_cut_anywhere(packer: str, size: int) -
     out = b"".join(piece for start in range(0, len(data), size) for piece in unpack.feed(data[start : start + size]))
     unpack.finish()
     assert out == b"one" * 1000 + b"two" * 1000
+
+
+def test_dictionary_that_would_take_all_memory_is_refused() -> None:
+    data = lzma.compress(TAR, filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 30}])
+    with pytest.raises(InvalidArgumentError, match="Memory usage limit exceeded"):
+        list(decompressor(data[:MAGIC_BYTES]).feed(data))
 
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])

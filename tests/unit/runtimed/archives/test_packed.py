@@ -17,7 +17,11 @@ def _zstd(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_checksum=True).compress(data)
 
 
-PACKERS = (gzip.compress, bz2.compress, lzma.compress, _zstd)
+def _zstd_in_parallel(data: bytes) -> bytes:
+    return b"\x5f\x2a\x4d\x18\x04\0\0\0size" + _zstd(data)
+
+
+PACKERS = (gzip.compress, bz2.compress, lzma.compress, _zstd, _zstd_in_parallel)
 
 
 def read_all(packed: bytes) -> bytes:
