@@ -11,6 +11,7 @@ from sampan.engine.parts import HasContainers, HasDiffer, HasEvents, HasImages, 
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import HealthCheck, RunConfig
 from sampan.oci.reference import parse_reference
+from sampan.resource import container_spec
 from sampan.resource.container import Change, ChangeKind, Container, Status
 from sampan.resource.image import ImageCommit, Imported, Layer
 
@@ -108,10 +109,23 @@ async def _name(services: Committing, committed: Imported, reference: str, paren
     await services.layers.unpack([(layer.descriptor, layer.diff_id) for layer in committed.layers])
 
 
+def for_image(check: container_spec.HealthCheck | None) -> HealthCheck | None:
+    """Return a container's health check as an image has it."""
+    if check is None:
+        return None
+    return HealthCheck(
+        check.test,
+        duration_ns(check.interval_s),
+        duration_ns(check.timeout_s),
+        duration_ns(check.start_period_s),
+        duration_ns(check.start_interval_s),
+        check.retries,
+    )
+
+
 def _config(container: Container, replaced: RunConfig | None) -> RunConfig:
     """Return what containers of the new image run as: what this one does, unless it is replaced."""
     spec, process = container.spec, container.spec.process
-    check = spec.health_check
     config = RunConfig(
         user=process.user,
         env=process.env,
@@ -122,16 +136,7 @@ def _config(container: Container, replaced: RunConfig | None) -> RunConfig:
         exposed_ports=spec.exposed_ports,
         volumes=spec.anonymous_volumes,
         stop_signal=spec.stop_signal,
-        health_check=None
-        if check is None
-        else HealthCheck(
-            check.test,
-            duration_ns(check.interval_s),
-            duration_ns(check.timeout_s),
-            duration_ns(check.start_period_s),
-            duration_ns(check.start_interval_s),
-            check.retries,
-        ),
+        health_check=for_image(spec.health_check),
     )
     if replaced is None:
         return config

@@ -21,7 +21,6 @@ from buildd.session.protocol import (
     SessionInfo,
     Sessions,
     SocketOwner,
-    TokenRequest,
 )
 from sampan.build.policy import Action
 from sampan.errors import (
@@ -116,11 +115,6 @@ class SessionContract:
         for host, login in LOGINS.items():
             assert await session.credentials(host) == Credentials(*login)
         assert await session.credentials("other.test") is None
-
-    async def test_a_token_comes_with_the_time_that_it_lasts(self, session: Session) -> None:
-        token = await session.fetch_token(TokenRequest("registry.test", "https://auth", "service", ("scope",)))
-        assert token.token
-        assert token.expires_in_s == 60
 
     @pytest.mark.parametrize("name", ["", *sorted(AGENTS)])
     async def test_an_agent_is_known_by_its_name_and_without_one_by_default(self, session: Session, name: str) -> None:

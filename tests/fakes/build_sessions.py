@@ -18,8 +18,6 @@ from buildd.session.protocol import (
     Session,
     SessionInfo,
     SocketOwner,
-    Token,
-    TokenRequest,
 )
 from sampan.build.policy import Action
 from sampan.errors import (
@@ -90,10 +88,6 @@ class FakeSession:
     async def credentials(self, host: str) -> Credentials | None:
         self._use()
         return self.logins.get(host)
-
-    async def fetch_token(self, request: TokenRequest) -> Token:
-        self._use()
-        return Token(f"token for {' '.join(request.scopes)}", 60, 7)
 
     async def secret(self, id: str) -> bytes:
         self._use()

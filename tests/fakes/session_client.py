@@ -64,7 +64,6 @@ class FakeSessionClient:
     stores: dict[str, dict[str, tuple[bytes, dict[str, str]]]] = field(default_factory=dict)  # by digest
     ingests: dict[str, bytearray] = field(default_factory=dict)  # by ref
     written: list[bytes] = field(default_factory=list)
-    tokens: list[auth_pb2.FetchTokenRequest] = field(default_factory=list)
 
     async def send_directory(self, root: Path, requests: AsyncIterator[fs.Packet]) -> AsyncIterator[fs.Packet]:
         """fsutil's sender, as simple as can be."""
@@ -198,8 +197,7 @@ class _Auth(auth_pb2_grpc.AuthServicer):
         return auth_pb2.CredentialsResponse(Username=username, Secret=secret)
 
     async def FetchToken(self, request: Any, context: Any) -> Any:
-        self._client.tokens.append(request)
-        return auth_pb2.FetchTokenResponse(Token="token", ExpiresIn=60, IssuedAt=7)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the secret may be told")
 
     async def GetTokenAuthority(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the secret may be told")

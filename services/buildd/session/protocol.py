@@ -57,26 +57,6 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """What a registry's challenge asks for."""
-
-    host: str
-    realm: str
-    service: str
-    scopes: tuple[str, ...] = ()
-    client_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """What a registry's token server gave the client."""
-
-    token: str
-    expires_in_s: int = 0
-    issued_at_s: int = 0  # since the epoch
-
-
-@dataclass(frozen=True, slots=True)
 class SocketOwner:
     """Who may use a socket."""
 
@@ -136,9 +116,6 @@ class Session(Protocol):
 
     async def credentials(self, host: str) -> Credentials | None:
         """Return what the client uses at ``host`` ("registry-1.docker.io" for Docker Hub); None: nothing."""
-
-    async def fetch_token(self, request: TokenRequest) -> Token:
-        """Have the client ask the registry's token server."""
 
     async def secret(self, id: str) -> bytes:
         """Return a secret.

@@ -32,7 +32,6 @@ class FoundImage:
     target: Descriptor  # what its name points to: a manifest or an index
     manifest: Descriptor
     config: bytes
-    config_digest: Digest
     layers: tuple[Layer, ...]  # base first
     documents: tuple[bytes, ...] = ()  # from the target to the manifest, if they were read
 
@@ -77,7 +76,7 @@ async def read_image(blobs: Blobs, target: Descriptor, platform: Platform, what:
         if isinstance(parsed, Manifest):
             config = await read_document(blobs, parsed.config.digest, MAX_CONFIG_BYTES)
             layers = pair(parsed.layers, parse_config(config, what).diff_ids, what)
-            return FoundImage(target, manifest, config, parsed.config.digest, layers, tuple(documents))
+            return FoundImage(target, manifest, config, layers, tuple(documents))
         manifest = choose(parsed, platform)
     raise RemoteError(f"{what}: indexes are nested more than {_MAX_DEPTH} deep")
 

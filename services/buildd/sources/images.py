@@ -198,7 +198,7 @@ class ImageSource:
                 if len(self._configs) > _CONFIGS:
                     self._configs.popitem(last=False)
             layers = tuple(deferred(each) if each.diff_id in details.deferred else each for each in details.layers)
-            return FoundImage(details.target, details.manifest, config, details.id, layers)
+            return FoundImage(details.target, details.manifest, config, layers)
         if single:
             raise NotFoundError(f"{name} is for {details.platform}")
         image = await read_image(self._content, details.target, platform, name)
@@ -231,7 +231,7 @@ class ImageSource:
             raise UnavailableError("imaged has ended the fetch early")
         config = await read_document(self._content, fetched.image_id, MAX_CONFIG_BYTES)
         await self._layers.stack([layer.diff_id for layer in resolved.layers])
-        image = FoundImage(fetched.target, fetched.manifest, config, fetched.image_id, resolved.layers)
+        image = FoundImage(fetched.target, fetched.manifest, config, resolved.layers)
         keys = (_key(reference, platform), _key(replace(reference, digest=fetched.target.digest), platform))
         await self._held.add(keys, image, self._images.kept(resolved.lease))
         return image

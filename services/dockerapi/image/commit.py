@@ -8,11 +8,10 @@ from dockerapi.container.create_body import health_check
 from dockerapi.http.call import Call, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.routing import Route
-from sampan.docker.durations import duration_ns
 from sampan.docker.options.ports import parse_exposed
-from sampan.engine.commit import CommitOptions
+from sampan.engine.commit import CommitOptions, for_image
 from sampan.errors import InvalidArgumentError
-from sampan.oci.image_config import HealthCheck, RunConfig
+from sampan.oci.image_config import RunConfig
 
 
 async def commit(call: Call) -> web.StreamResponse:
@@ -36,7 +35,6 @@ async def commit(call: Call) -> web.StreamResponse:
 
 def _config(sent: Fields) -> RunConfig:
     """Return what the body replaces in the container's config."""
-    check = health_check(sent)
     return RunConfig(
         user=sent.text("User"),
         env=tuple(sent.texts("Env")),
@@ -48,16 +46,7 @@ def _config(sent: Fields) -> RunConfig:
         volumes=tuple(sent.keys("Volumes")),
         stop_signal=sent.text("StopSignal"),
         on_build=tuple(sent.texts("OnBuild")),
-        health_check=None
-        if check is None
-        else HealthCheck(
-            check.test,
-            duration_ns(check.interval_s),
-            duration_ns(check.timeout_s),
-            duration_ns(check.start_period_s),
-            duration_ns(check.start_interval_s),
-            check.retries,
-        ),
+        health_check=for_image(health_check(sent)),
     )
 
 

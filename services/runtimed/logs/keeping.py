@@ -60,7 +60,6 @@ class LogKeeper:
         self._input = b""
         self._output = b""
         self._idle: asyncio.TimerHandle | None = None
-        self._started_at = 0.0
         self._closed = False
 
     async def look_for_receiver(self, config: LogConfig) -> None:
@@ -145,7 +144,6 @@ class LogKeeper:
             self._control.close()
             self._control = None
         self._input = self._output = b""
-        self._started_at = 0.0
 
     def _tell(self, message: Mapping[str, object]) -> None:
         if self._closed:

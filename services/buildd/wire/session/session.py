@@ -22,8 +22,6 @@ from buildd.session.protocol import (
     Progress,
     SessionInfo,
     SocketOwner,
-    Token,
-    TokenRequest,
 )
 from buildd.wire.llb.encode import platform_to_proto
 from buildd.wire.services.values import query_from_proto, state_to_proto
@@ -94,18 +92,6 @@ class ClientSession:
         except UnimplementedError:
             return None
         return Credentials(answer.Username, answer.Secret) if answer.Secret else None
-
-    async def fetch_token(self, request: TokenRequest) -> Token:
-        """Have the client ask the registry's token server."""
-        message = auth_pb2.FetchTokenRequest(
-            ClientID=request.client_id,
-            Host=request.host,
-            Realm=request.realm,
-            Service=request.service,
-            Scopes=request.scopes,
-        )
-        answer = await self._ask(f"{_AUTH}/FetchToken", message, auth_pb2.FetchTokenResponse)
-        return Token(answer.Token, answer.ExpiresIn, answer.IssuedAt)
 
     async def secret(self, id: str) -> bytes:
         """Return a secret. NotFoundError; InvalidArgumentError: it has more than 500 KiB."""

@@ -18,8 +18,6 @@ from buildd.session.protocol import (
     Session,
     SessionInfo,
     SocketOwner,
-    Token,
-    TokenRequest,
 )
 from buildd.source_metadata import (
     AttestationChain,
@@ -313,13 +311,6 @@ async def test_credentials_are_the_clients(session: Session, client: FakeSession
     assert await session.credentials("registry:5000") == Credentials("me", "pass")
     assert await session.credentials("token.example") == Credentials("", "identity")
     assert await session.credentials("other") is None
-
-
-async def test_token_is_fetched_by_the_client(session: Session, client: FakeSessionClient) -> None:
-    request = TokenRequest("registry", "https://auth/token", "service", ("repository:a:pull",), "sampan")
-    assert await session.fetch_token(request) == Token("token", 60, 7)
-    assert client.tokens[0].Realm == "https://auth/token"
-    assert list(client.tokens[0].Scopes) == ["repository:a:pull"]
 
 
 async def test_agent_is_reached_through_a_socket(session: Session, client: FakeSessionClient, tmp_path: Path) -> None:
