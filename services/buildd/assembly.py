@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from buildd.cache.bounds import Bounds
 from buildd.cache.collector import BuildCache
-from buildd.cache.keeper import LeaseKeeper
+from buildd.cache.keeper import Keeper, LeaseKeeper
 from buildd.cache.model import Shelf
 from buildd.cache.mounts import CacheMounts
 from buildd.cache.results import Results
@@ -126,7 +126,7 @@ async def assemble(
     layout: Layout,
     store: Store,
     sessions: AttachedSessions,
-    open_sources: Callable[[Files], AbstractAsyncContextManager[tuple[S, Sequence[Shelf]]]],
+    open_sources: Callable[[Files, Keeper], AbstractAsyncContextManager[tuple[S, Sequence[Shelf]]]],
     settings: Settings,
     meter: Meter = UNMETERED,
 ) -> AsyncIterator[Assembled[S]]:
@@ -144,11 +144,15 @@ async def assemble(
     Raises:
         UnavailableError: another service does not answer.
     """
+
+    def reach() -> Awaitable[None]:
+        return engine.reach(RESTART_S)
+
     data, run = layout.data(SERVICE), layout.run(SERVICE)
     scratch = run / "files"
     await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:  # closes in reverse: builds first, rows last
-        keeper = LeaseKeeper(engine.leases, engine.layers)
+        keeper = await stack.enter_async_context(LeaseKeeper(engine.leases, engine.layers, reach))
         freezes = Freezes(engine, settings.defer_bytes)
         trees = SnapshotTrees(engine, freezes)
         stack.push_async_callback(trees.close)
@@ -162,11 +166,8 @@ async def assemble(
         await trees.recover()
         await results.recover()
         await mounts.recover()
-        sources, kept = await stack.enter_async_context(open_sources(files))
+        sources, kept = await stack.enter_async_context(open_sources(files, keeper))
         shelves: tuple[Shelf, ...] = (results, mounts, *kept)
-
-        def reach() -> Awaitable[None]:
-            return engine.reach(RESTART_S)
 
         cache = BuildCache(
             shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds, meter=meter, reach=reach

@@ -101,8 +101,8 @@ async def _build(service: Service[Config]) -> None:
             layout,
             store,
             sessions,
-            lambda files: open_sources(
-                data / "sources", Stores(engine.images, content, engine.layers, engine.leases), files, sessions, metrics
+            lambda files, keeper: open_sources(
+                data / "sources", Stores(engine.images, content, engine.layers), files, sessions, keeper, metrics
             ),
             settings,
             metrics,

@@ -44,9 +44,17 @@ from tests.contract.build_parts import (
 )
 from tests.fakes.build_bridge import FakeBuildBridge, image_config
 from tests.fakes.build_sessions import FakeSession, FakeSessions
-from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.fakes.build_stores import FakeStep, FakeStore
-from tests.fakes.buildd import FakeExecutor, FakeFileWorker, FakeProgress, FakeSources, FakeTrees, FakeWorld, image
+from tests.fakes.buildd import (
+    FakeExecutor,
+    FakeFileWorker,
+    FakeKeeper,
+    FakeProgress,
+    FakeSources,
+    FakeTrees,
+    FakeWorld,
+    image,
+)
 from tests.fakes.exporters import FakeExporters
 from tests.fakes.steps import RunningStep
 from tests.unit.buildd.build.building import FakeCache, FakeCaches, ImageSources
@@ -133,9 +141,9 @@ class TestBuildSources(SourcesContract):
     async def sources(self, tmp_path: Path, step: StepParts) -> AsyncIterator[Sources]:
         imaged = FakeImaged()
         sessions = FakeSessions(FakeSession(SessionInfo("s1"), {"context": {"a": "A"}}))
-        leases = FakeLeases(FakeBuildStorage())
-        stores = Stores(imaged, imaged, imaged, leases)  # type: ignore[arg-type]  # the parts that are used
-        async with open_sources(tmp_path, stores, cast("FileWorker", FlattenedFiles()), sessions) as (sources, _):
+        stores = Stores(imaged, imaged, imaged)  # type: ignore[arg-type]  # the parts that are used
+        files = cast("FileWorker", FlattenedFiles())
+        async with open_sources(tmp_path, stores, files, sessions, FakeKeeper()) as (sources, _):
             yield sources
             await step.leave()
 

@@ -19,6 +19,7 @@ from buildd.cache import rows
 from buildd.cache.keeper import Keeper
 from buildd.cache.model import About, Found, Record, record_id
 from buildd.protocol import Tree
+from sampan.cancellation import to_the_end
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
@@ -123,6 +124,7 @@ class Results:
             await self.remove(old)
         except BaseException:
             self._unused(found.ids)
+            await to_the_end(self._release())
             raise
         return found
 
@@ -156,12 +158,16 @@ class Results:
 
     async def remove(self, ids: Collection[str]) -> Collection[str]:
         """See ``Shelf``."""
+        # To the end: a row may go though whoever asked for it is cancelled, and its lease would stay.
+        return await to_the_end(self._remove(ids))
+
+    async def _remove(self, ids: Collection[str]) -> Collection[str]:
         gone = [name for name in ids if name not in self._in_use]
         if gone:
             self._removals += 1
             self._unknow(gone)
-            await self._store.write(lambda db: rows.delete(db, gone), durable=False)
             self._leases.update(gone)
+            await self._store.write(lambda db: rows.delete(db, gone), durable=False)
         await self._release()
         return gone
 

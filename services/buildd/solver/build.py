@@ -17,7 +17,7 @@ from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, Net
 from buildd.meter import Kind
 from buildd.protocol import Judge, Output, Pinned, Progress, Remains, StepContext, StepError, Tree
 from buildd.solver import keys
-from buildd.solver.context import Unseen, VertexProgress, Work
+from buildd.solver.context import Unseen, VertexProgress, Work, noted
 from buildd.solver.flights import AT_ONCE, Flights
 from buildd.solver.layers import can_be, combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
@@ -140,7 +140,8 @@ class Build:
         for work in joined:
             await work.holding.release()
         found, self._found = self._found, []
-        await self._works.parts.results.let_go(found)
+        with noted("results of a build"):
+            await self._works.parts.results.let_go(found)
 
     # The graph --------------------------------------------------
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from typing import Final
 
 from buildd.protocol import Output, Progress, Remains
 from sampan.build.progress import Update, Vertex, VertexLog, VertexStatus
+from sampan.cancellation import to_the_end
+from sampan.errors import SampanError
 from sampan.log import log
 from sampan.oci.digest import Digest
 
@@ -69,6 +71,15 @@ class VertexProgress:
         self._progress.report(update)
 
 
+@contextmanager
+def noted(what: str) -> Iterator[None]:
+    """Go on with whatever else is to be let go of: what cannot be noted, as on a full disk, is not in use either."""
+    try:
+        yield
+    except SampanError as error:
+        log.warning("not noted that it was let go of", what=what, error=str(error))
+
+
 class Holding:
     """What stays as it is for those who share it: contexts, each left by the task that has entered it, and the like."""
 
@@ -90,16 +101,19 @@ class Holding:
             self._last.append(do)
 
     async def release(self) -> None:
-        """Count one less; with the last one everything goes."""
+        """Count one less; with the last one everything goes, also if the caller is cancelled meanwhile."""
         self._users -= 1
-        if self._users > 0:
-            return
-        self._leave.set()
+        if self._users <= 0:
+            self._leave.set()
+            await to_the_end(self._let_go())
+
+    async def _let_go(self) -> None:
         if self._keepers:
             await asyncio.wait(self._keepers)
         last, self._last = self._last, []
         for do in last:
-            await do()
+            with noted("what a build has used"):
+                await do()
 
     async def enter(self, held: AbstractAsyncContextManager[Output]) -> Output:
         """Enter a context and return what it yields. Raises what it raises."""

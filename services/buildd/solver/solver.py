@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 
 from buildd.solver.build import Asker, Build
 from buildd.solver.shared import Parts, SharedWorks
+from sampan.cancellation import to_the_end
 from sampan.errors import UnavailableError
 
 
@@ -43,8 +44,11 @@ class Solver:
             yield build
         finally:
             self._builds.discard(build)
-            await build.close()
-            self._after_build()
+            try:
+                # To the end: a client that leaves while its build is being closed would have it hold what it used.
+                await to_the_end(build.close())
+            finally:
+                self._after_build()
 
     @property
     def running(self) -> int:

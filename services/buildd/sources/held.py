@@ -187,7 +187,6 @@ class NamedImages:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._named: dict[Key, _Named] = {}
-        self._over: set[str] = set()  # leases that nobody needs any more
         self._releasing: set[asyncio.Task[None]] = set()
 
     def get(self, key: Key) -> FoundImage | None:
@@ -214,8 +213,7 @@ class NamedImages:
             named.users -= 1
             if not named.users:
                 del self._named[key]
-                self._over.add(named.lease)
-                task = asyncio.create_task(self._release(), name="let go of a build's image")
+                task = asyncio.create_task(self._keeper.release([named.lease]), name="let go of a build's image")
                 self._releasing.add(task)
                 task.add_done_callback(self._releasing.discard)
 
@@ -223,12 +221,3 @@ class NamedImages:
         """Wait until all that nobody uses is let go of."""
         while self._releasing:
             await asyncio.wait(self._releasing)
-
-    async def _release(self) -> None:
-        over = sorted(self._over)
-        try:
-            await self._keeper.release(over)
-        except SampanError as error:  # they go with the next one
-            log.warning("images of builds are not let go of yet", error=str(error))
-        else:
-            self._over.difference_update(over)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from buildd.cache.keeper import LeaseKeeper
+from buildd.cache.keeper import Keeper
 from buildd.cache.model import Shelf
 from buildd.content import Content
 from buildd.llb.ops import SourceOp
@@ -29,7 +29,7 @@ from buildd.sources.local import LocalSource
 from buildd.sources.uploads import UploadSource
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.platform import Platform
-from sampan.resource.storage.images import Images, Leases
+from sampan.resource.storage.images import Images
 from sampan.resource.storage.snapshots import Layers
 from sampan.sys.trees import remove_tree
 
@@ -127,24 +127,32 @@ class Stores:
     images: Images
     content: Content
     layers: Layers
-    leases: Leases
 
 
 @asynccontextmanager
 async def open_sources(
-    root: Path, stores: Stores, files: FileWorker, sessions: Sessions, meter: Meter = UNMETERED
+    root: Path,
+    stores: Stores,
+    files: FileWorker,
+    sessions: Sessions,
+    keeper: Keeper,
+    meter: Meter = UNMETERED,
 ) -> AsyncIterator[tuple[BuildSources, Sequence[Shelf]]]:
-    """Yield all sources, and what some of them keep, clients' directories first; ``root`` is theirs alone."""
+    """Yield all sources, and what some of them keep, clients' directories first; ``root`` is theirs alone.
+
+    ``keeper`` keeps images as it keeps results of the build cache.
+    """
     directories = LocalDirectories(root / "local")
     scratch = root / "scratch"
-    keeper = LeaseKeeper(stores.leases, stores.layers)
 
     async def drop(id: str, image: FoundImage, lease: str) -> None:
         # What has had an owner of the cache's goes with it, blobs and stacks, unless it has others.
-        await keeper.keep(id, image.layers)
-        with suppress(NotFoundError):
-            await stores.images.release(lease)
-        await keeper.release([id])
+        try:
+            await keeper.keep(id, image.layers)
+            with suppress(NotFoundError):
+                await stores.images.release(lease)
+        finally:
+            await keeper.release([id])
 
     clients, held, downloads = Clients(sessions), HeldImages(drop=drop), Downloads(root / "http")
     named = NamedImages(keeper)

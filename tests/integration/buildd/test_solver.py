@@ -126,7 +126,7 @@ async def builder(engine: Engine, client: FakeSession | None = None) -> AsyncIte
             engine.layout,
             store,
             sessions,
-            lambda _: nullcontext((LocalImages(services), (NoShelf(),))),
+            lambda _files, _keeper: nullcontext((LocalImages(services), (NoShelf(),))),
             Settings(max_parallelism=4),
         ) as parts,
     ):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from buildd.cache.keeper import LeaseKeeper
 from buildd.cache.model import Shelf
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
@@ -22,6 +23,7 @@ from sampan.client.storage.content import ContentClient
 from sampan.errors import NotFoundError, SampanError
 from sampan.oci.chain import chain_ids
 from sampan.oci.platform import Platform, host_platform
+from sampan.services import RESTART_S
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
@@ -80,10 +82,13 @@ async def world_on(engine: Engine, root: Path, registry: Registry) -> AsyncItera
         trees, workers = SnapshotTrees(services, Freezes(services)), Workers(root / "scratch")
         files = Files(trees, workers)
         content = ContentClient(services.channels["imaged"])
-        stores = Stores(services.images, content, services.layers, services.leases)
+        stores = Stores(services.images, content, services.layers)
         try:
             sessions = FakeSessions(session)
-            async with open_sources(root / "sources", stores, files, sessions) as (sources, shelves):
+            async with (
+                LeaseKeeper(services.leases, services.layers, lambda: services.reach(RESTART_S)) as keeper,
+                open_sources(root / "sources", stores, files, sessions, keeper) as (sources, shelves),
+            ):
                 yield World(services, sources, files, session, shelves[-1])
         finally:
             await workers.close()

@@ -19,6 +19,10 @@ from tests.fakes.build_storage import FakeBuildStorage, made_of
 from tests.fakes.crashes import KilledError, Steps
 
 
+async def reached() -> None:
+    """Whoever is to be called can be."""
+
+
 class Life:
     """A builder's, on a storage that outlives it."""
 
@@ -27,7 +31,7 @@ class Life:
         self.storage = storage
         self.freezes = Freezes(storage, defer_bytes)  # type: ignore[arg-type]
         self.trees = SnapshotTrees(cast("Storage", storage), self.freezes)
-        self.keeper = LeaseKeeper(storage.leases, storage)  # type: ignore[arg-type]
+        self.keeper = LeaseKeeper(storage.leases, storage, reached)  # type: ignore[arg-type]
 
     async def step(self, base: Tree = Tree()) -> Tree:  # noqa: B008 - it is frozen
         """Have a step run, whose output is not recorded yet."""

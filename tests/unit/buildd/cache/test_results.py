@@ -5,23 +5,18 @@ import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 import pytest_asyncio
 
-from buildd.cache.keeper import Keeper, LeaseKeeper
+from buildd.cache.keeper import Keeper
 from buildd.cache.model import About
 from buildd.cache.results import Results
 from buildd.protocol import Tree
 from sampan.errors import NotFoundError, UnavailableError
-from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
-from sampan.resource.content import LastingLease
 from sampan.resource.image import Layer
-from sampan.resource.storage.snapshots import Layers
 from sampan.store.database import Store
-from tests.fakes.build_storage import FakeBuildStorage
 from tests.fakes.buildd import FakeKeeper, layer
 from tests.fakes.crashes import KilledError, Steps
 from tests.unit.buildd.cache.mortal import MortalStore
@@ -112,7 +107,7 @@ async def test_layers_that_are_nowhere_make_no_result(results: Results, keeper: 
     assert await results.find(ONE) is None
 
 
-async def test_a_cancelled_addition_leaves_no_lease_for_long(results: Results, keeper: FakeKeeper) -> None:
+async def test_a_cancelled_addition_leaves_no_lease(results: Results, keeper: FakeKeeper) -> None:
     at, go = asyncio.Event(), asyncio.Event()
     keep = keeper.keep
 
@@ -126,10 +121,22 @@ async def test_a_cancelled_addition_leaves_no_lease_for_long(results: Results, k
     await at.wait()
     adding.cancel()
     await asyncio.wait([adding])
-    keeper.keep = keep  # type: ignore[method-assign]
-    assert len(keeper.leases) == 1
-    await results.add(OTHER, [Tree((B,))], About("RUN"))
-    assert len(keeper.leases) == 1
+    assert keeper.leases == {}
+
+
+@pytest.mark.parametrize("pauses", range(12))
+async def test_a_removal_that_is_cancelled_anywhere_leaves_no_lease_without_a_row(
+    results: Results, keeper: FakeKeeper, pauses: int
+) -> None:
+    added = [await results.add(Digest.of(b"%d" % each), [Tree((A, B))], About("RUN")) for each in range(3)]
+    ids = [name for each in added for name in each.ids]
+    await results.let_go(ids)
+    removing = asyncio.create_task(results.remove(ids))
+    for _ in range(pauses):
+        await asyncio.sleep(0)
+    removing.cancel()
+    await asyncio.wait([removing])
+    assert set(keeper.leases) == {each.id for each in await results.records()}
 
 
 async def test_a_lease_that_cannot_be_released_is_released_later(results: Results, keeper: FakeKeeper) -> None:
@@ -230,30 +237,3 @@ async def test_a_lost_lease_takes_its_row_along(tmp_path: Path) -> None:
         assert await results.find(ONE) is None
         assert await results.find(OTHER) is not None  # an empty tree needs no lease
         assert keeper.leases == {}
-
-
-class Unstacking:
-    """The snapshotter's layers, as far as stacks are taken down."""
-
-    def __init__(self) -> None:
-        self.unstacked: list[Sequence[str]] = []
-
-    async def unstack(self, stacks: Sequence[Sequence[str]]) -> None:
-        self.unstacked += stacks
-
-
-async def test_leases_of_the_builder_that_are_not_the_caches_stay(tmp_path: Path) -> None:
-    blobs = {A.descriptor.digest, B.descriptor.digest}
-    storage, layers = FakeBuildStorage(blobs=set(blobs), unleased=blobs), Unstacking()
-    leases = storage.leases
-    await leases.put(LastingLease("history-1", "buildd"))
-    await leases.put(LastingLease("build-cache-x", "somebody"))
-    keeper = LeaseKeeper(leases, cast("Layers", layers))
-    await keeper.keep("stray", (A, B))
-    assert storage.here["build-cache-stray"] == LastingLease(
-        "build-cache-stray", "buildd", (A.descriptor.digest, B.descriptor.digest), (A.diff_id, B.diff_id)
-    )
-    async with opened(tmp_path, keeper) as results:
-        await results.recover()
-    assert set(storage.here) == {"history-1", "build-cache-x"}
-    assert layers.unstacked == [tuple(chain_ids([A.diff_id, B.diff_id]))]

@@ -8,7 +8,7 @@ from buildd.llb.graph import Change, change_files
 from buildd.llb.ops import Copy, ExecOp, Metadata, Mount, NetMode, Node, Process
 from buildd.protocol import StepError
 from sampan.build.progress import Position
-from sampan.errors import PermissionDeniedError, ServiceGoneError, UnavailableError
+from sampan.errors import NoSpaceError, PermissionDeniedError, ServiceGoneError, UnavailableError
 from tests.fakes.buildd import FakeFileWorker, Gate, failing, image, run
 from tests.unit.buildd.solver.solving import Bench
 
@@ -126,6 +126,50 @@ async def test_a_step_that_was_cancelled_runs_for_the_next_build(solving: Bench)
     files, shown = await solving.solve(run(image(), "slow"))
     assert files["made"] == b"1"
     assert not shown.last["RUN slow"].cached
+
+
+@pytest.mark.parametrize("again", [0, 1, 3])
+@pytest.mark.parametrize("pauses", range(0, 40, 2))
+@pytest.mark.parametrize("solved", [False, True])
+async def test_a_client_that_leaves_at_any_moment_leaves_nothing_in_use(
+    solving: Bench, solved: bool, pauses: int, again: int
+) -> None:
+    """Also one that leaves while its build is closed, and a builder that stops soon after."""
+    at = asyncio.Event()
+
+    async def build() -> None:
+        async with solving.build() as (made, _):
+            await made.solve(run(image(), "first"))
+            if not solved:
+                at.set()
+            await made.solve(run(run(image(), "first"), "second"))
+            at.set()
+
+    building = asyncio.create_task(build())
+    await at.wait()
+    for count in (pauses, again):
+        for _ in range(count):
+            await asyncio.sleep(0)
+        building.cancel()
+    await asyncio.wait([building])
+    records = await solving.results.records()
+    assert not [each for each in records if each.in_use]
+    assert set(solving.keeper.leases) == {each.id for each in records if each.layers}
+
+
+async def test_what_cannot_be_noted_at_the_end_is_not_in_use_for_that(
+    solving: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise NoSpaceError("write cache.db: no space left on device")
+
+    async with solving.build() as (build, _):
+        await build.solve(run(run(image(), "first"), "second"))
+        monkeypatch.setattr(solving.store, "write", full)
+    monkeypatch.undo()
+    records = await solving.results.records()
+    assert len(records) > 1
+    assert not [each for each in records if each.in_use]
 
 
 async def test_closing_a_build_ends_its_steps(solving: Bench) -> None:

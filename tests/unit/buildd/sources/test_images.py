@@ -15,7 +15,6 @@ from sampan.errors import (
     PermissionDeniedError,
     RemoteError,
     SampanError,
-    UnavailableError,
 )
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -89,28 +88,6 @@ async def test_an_image_that_is_unpacked_and_has_lost_a_blob_is_good_enough(worl
     world.build_images()
     await world.config()
     assert world.imaged.fetched == []
-
-
-async def test_a_lease_that_cannot_be_let_go_of_goes_with_the_next(world: World) -> None:
-    world.imaged.name(NAME)
-
-    class Stubborn(FakeKeeper):
-        refuses = True
-
-        async def release(self, ids: Sequence[str]) -> None:
-            if self.refuses:
-                raise UnavailableError("imaged does not answer")
-            await super().release(ids)
-
-    world.keeper = keeper = Stubborn()
-    world.build_images()
-    await world.config()
-    await world.named.close()
-    assert len(keeper.leases) == 1
-    keeper.refuses = False
-    await world.config()
-    await world.named.close()
-    assert keeper.leases == {}
 
 
 async def test_the_registry_is_asked_if_that_is_asked_for(world: World) -> None:

@@ -10,7 +10,7 @@ from buildd.sources.sources import Stores, open_sources
 from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform
 from tests.fakes.build_sessions import FakeSession, FakeSessions
-from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
+from tests.fakes.buildd import FakeKeeper
 from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
 from tests.unit.buildd.sources.imaged import FakeImaged
 
@@ -21,10 +21,10 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
     imaged = FakeImaged()
     (tmp_path / "scratch/left").mkdir(parents=True)
     session = FakeSession(SessionInfo("s1"), {"context": {"a": "A"}})
-    stores = Stores(imaged, imaged, imaged, FakeLeases(FakeBuildStorage()))  # type: ignore[arg-type]
+    stores = Stores(imaged, imaged, imaged)  # type: ignore[arg-type]
     sessions = FakeSessions(session)
     async with (
-        open_sources(tmp_path, stores, cast("FileWorker", FlattenedFiles()), sessions) as (
+        open_sources(tmp_path, stores, cast("FileWorker", FlattenedFiles()), sessions, FakeKeeper()) as (
             sources,
             (directories, downloads, held),
         ),
