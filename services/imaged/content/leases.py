@@ -203,8 +203,12 @@ class Leases:
     async def abandon(self, lease: str) -> None:
         """Keep what a fetch got that broke off, so that the next one need not fetch it again; for a while only.
 
-        It goes earlier if the disk is full, or with the first image from the same source that gets its name.
+        It goes earlier if the disk is full, or with the first image from the same source that gets its name. It is
+        done also if the caller is cancelled meanwhile.
         """
+        await self._finish(self._abandon(lease))
+
+    async def _abandon(self, lease: str) -> None:
         try:
             with storing("lease"):
                 await self._store.write(lambda db: rows.abandon_lease(db, lease, self._now_ns() + self._abandoned_ns))
@@ -237,7 +241,13 @@ class Leases:
         return len(expired), gone
 
     async def let_go(self, lease: str) -> None:
-        """Release what a failed operation fetched; a failure of that is logged, so that it does not hide the first."""
+        """Release what a failed operation fetched; a failure of that is logged, so that it does not hide the first.
+
+        It is done also if the caller is cancelled meanwhile.
+        """
+        await self._finish(self._let_go(lease))
+
+    async def _let_go(self, lease: str) -> None:
         try:
             await self.release(lease)
         except SampanError as error:  # the disk is full: the next start removes what is left

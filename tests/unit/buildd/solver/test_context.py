@@ -45,6 +45,30 @@ async def test_what_is_held_is_left_with_the_last_user_and_by_the_task_that_ente
     assert held.left is held.entered is not asyncio.current_task()
 
 
+async def test_what_is_to_be_done_at_last_is_done_also_if_whoever_leaves_is_cancelled() -> None:
+    leaving, may_leave, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[Output]:
+        yield Tree()
+        leaving.set()
+        await may_leave.wait()
+
+    async def do() -> None:
+        done.set()
+
+    holding = Holding()
+    holding.join()
+    await holding.enter(slow())
+    await holding.at_last(do)
+    releasing = asyncio.create_task(holding.release())
+    await leaving.wait()
+    releasing.cancel()
+    may_leave.set()
+    await asyncio.wait([releasing])
+    assert done.is_set()
+
+
 async def test_what_cannot_be_entered_says_why_to_whoever_enters_it() -> None:
     @asynccontextmanager
     async def broken() -> AsyncIterator[Output]:

@@ -37,6 +37,19 @@ async def test_a_client_that_is_gone_releases_what_was_brought_and_abandons_what
     assert parts.blobs() == set()
 
 
+@pytest.mark.parametrize("pauses", range(6))
+async def test_a_lease_ends_also_if_whoever_lets_go_of_it_is_cancelled(tmp_path: Path, pauses: int) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        lease = await parts.leases.begin()
+        await parts.content.put(b"hello", "text/plain", lease)
+        ending = asyncio.create_task(parts.leases.let_go(lease))
+        for _ in range(pauses + 1):  # a task that was not begun does nothing
+            await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.wait([ending])
+    assert parts.blobs() == set()
+
+
 async def test_a_lease_that_is_bound_does_not_expire_and_one_completed_meanwhile_neither(tmp_path: Path) -> None:
     async with imaged_parts(tmp_path / "imaged", lease_s=60) as parts:
         complete, fetching = await parts.leases.begin(), await parts.leases.begin()
