@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 
@@ -48,29 +48,58 @@ def open_channel(socket: Path, tell: Tell | None = None, idle_s: float | None = 
     It disconnects after ``idle_s`` seconds without a call; None: gRPC's half an hour.
     """
     options = _OPTIONS if idle_s is None else (*_OPTIONS, ("grpc.client_idle_timeout_ms", int(idle_s * 1000)))
-    own: list[grpc.aio.ClientInterceptor] = [_TracedUnary(), _TracedStream()] if tracing.is_on() else []
-    if tell is not None:
-        own += [kind(tell) for kind in (_ToldUnary, _ToldStream, _ToldInput, _ToldBoth)]
-    return grpc.aio.insecure_channel(f"unix:{socket}", options=options, interceptors=own or None)
+    told = None if tell is None else [kind(tell) for kind in (_ToldUnary, _ToldStream, _ToldInput, _ToldBoth)]
+    channel = grpc.aio.insecure_channel(f"unix:{socket}", options=options, interceptors=told)
+    return _TracedChannel(channel) if tracing.is_on() else channel
 
 
-class _TracedUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    """Tells the other side which trace a call is a part of."""
+class _TracedChannel(grpc.aio.Channel):
+    """Tells the other side of every call, whichever side of it is a stream, which trace it is a part of.
 
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(_traced(client_call_details), request)
+    Around the channel and not an interceptor in it: an intercepted call whose requests are a stream takes them by way
+    of a queue, and ends otherwise than one that is not.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(self, *about: Any, **named: Any) -> Any:
+        return _traced(self._channel.unary_unary(*about, **named))
+
+    def unary_stream(self, *about: Any, **named: Any) -> Any:
+        return _traced(self._channel.unary_stream(*about, **named))
+
+    def stream_unary(self, *about: Any, **named: Any) -> Any:
+        return _traced(self._channel.stream_unary(*about, **named))
+
+    def stream_stream(self, *about: Any, **named: Any) -> Any:
+        return _traced(self._channel.stream_stream(*about, **named))
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._channel.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    async def __aenter__(self) -> Self:
+        await self._channel.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await self._channel.__aexit__(*raised)
 
 
-class _TracedStream(grpc.aio.UnaryStreamClientInterceptor):
-    """The same, of a call with many answers."""
+def _traced(begin: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*request: Any, metadata: Any = None, **named: Any) -> Any:
+        return begin(*request, metadata=grpc.aio.Metadata(*(metadata or ()), *tracing.carried().items()), **named)
 
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(_traced(client_call_details), request)
-
-
-def _traced(details: Any) -> Any:
-    metadata = grpc.aio.Metadata(*(details.metadata or ()), *tracing.carried().items())
-    return details._replace(metadata=metadata)
+    return call
 
 
 class _Told:

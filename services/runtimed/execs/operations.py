@@ -24,7 +24,7 @@ from runtimed.oci.errors import exec_error, exit_code
 from runtimed.protocol import Bundles
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Session
-from sampan import limits
+from sampan import limits, tracing
 from sampan.errors import (
     ConflictError,
     InvalidArgumentError,
@@ -202,10 +202,11 @@ class Execs:
             document = paths.bundle / "process.json"
             content = await self._preparer.document(container, record.spec)
             await asyncio.to_thread(document.write_bytes, content)
-            async with self._sized(running):
-                pid = await self._conmon.exec_detached(
-                    container.id, paths, self._runner.command(container), stdio(record.spec), document
-                )
+            with tracing.span("exec: start"):
+                async with self._sized(running):
+                    pid = await self._conmon.exec_detached(
+                        container.id, paths, self._runner.command(container), stdio(record.spec), document
+                    )
         except StartError as error:
             raise await self._failed(running, error) from error
         self._started(running, pid)
@@ -247,11 +248,13 @@ class Execs:
     async def _start(self, running: Running, created: ExecSpec) -> None:
         await self._store.set_exec(running.exec)
         try:
-            async with running.preparing:
-                prepared = await self._prepared(running, created)
+            with tracing.span("exec: prepare"):
+                async with running.preparing:
+                    prepared = await self._prepared(running, created)
             running.connection = prepared.connection
-            async with self._sized(running):
-                pid = await prepared.start()
+            with tracing.span("exec: start"):
+                async with self._sized(running):
+                    pid = await prepared.start()
         except StartError as error:
             raise await self._failed(running, error) from error
         self._started(running, pid)

@@ -28,6 +28,7 @@ from runtimed.steps.snapshots import Mounted, MountedSnapshots
 from runtimed.steps.sources import Grants, Sources
 from runtimed.steps.spec import Shown, container_of, process_of
 from runtimed.steps.stubs import make_places
+from sampan import tracing
 from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, StepSecurity, StepSpec, no_input
 from sampan.cancellation import both, to_the_end
 from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, StartError, UnavailableError
@@ -138,7 +139,8 @@ class Steps:
     async def _run(self, step: _Step, runtime: RuntimeCommand, input: StepInput) -> AsyncGenerator[StepOutput, None]:
         watch = None
         try:
-            await to_the_end(self._prepare(step) if step.host is None else self._prepare_inside(step, step.host))
+            with tracing.span("step: prepare"):
+                await to_the_end(self._prepare(step) if step.host is None else self._prepare_inside(step, step.host))
             inside = step.host.paths if step.host is not None else None
             process = step.process = RuntimeProcess(step.paths, runtime, self._environ, inside)
             watch = await asyncio.to_thread(self._parts.memory.prepare, step.container.cgroup_path)
@@ -149,10 +151,11 @@ class Steps:
             )
             stop = asyncio.create_task(self._abort_when_stopping(process), name=f"stop of step {step.spec.id}")
             try:
-                async with aclosing(process.output()) as output:
-                    async for one in output:
-                        watch.begin()
-                        yield one
+                with tracing.span("step: run"):
+                    async with aclosing(process.output()) as output:
+                        async for one in output:
+                            watch.begin()
+                            yield one
             finally:
                 stop.cancel()
             end = StepExit(process.code, await watch.killed(_NOTICE_S if process.code else 0))
