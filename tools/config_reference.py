@@ -117,9 +117,11 @@ may see containers sees their variables.
 
 `audit = "file"` (or `"syslog"`, `"journald"`) puts on record what comes by the Docker API and by gRPC: who (uid and
 pid, or the certificate), what, on which object, and what came of it, as a line of JSON, without the values of variables
-and secrets. While it cannot be written, because its disk is full perhaps, requests that would have to be on record are
-refused; `audit_on_failure = "continue"` lets them pass, and `sampan status` tells in both cases. What the `sampan`
-command does is in it too: with an audit log it reaches the services by way of dockerapi alone. Only root can still ask
+and secrets. In a command, an option or a label a secret is what is named like one (`--password x`, `X-Token: x`,
+`NAME=x`, `mysqladmin -px`) or stands in an address; one that is just a word among others cannot be told. While the log
+cannot be written, because its disk is full perhaps, requests that would have to be on record are refused;
+`audit_on_failure = "continue"` lets them pass, and `sampan status` tells in both cases. What the `sampan` command does
+is in it too: with an audit log it reaches the services by way of dockerapi alone. Only root can still ask
 them at their own sockets, which is on no record.
 
 `authorization_plugins = ["door"]` has plugins of Docker's protocol asked about each request and its answer. What comes

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from dockerapi.admission import Admission
-from dockerapi.audit.redaction import redacted, redacted_text
 from dockerapi.audit.sinks import DatagramSink, FileSink, make_sink
 from dockerapi.audit.trail import AuditTrail
 from sampan.errors import InvalidArgumentError
@@ -110,6 +109,7 @@ async def test_values_of_variables_and_secrets_are_nowhere() -> None:
             "Image": "busybox", "Env": ["PASSWORD=hunter2", "PLAIN"], "Cmd": ["sh", "-c", "curl -u x token=hunter2"],
             "HostConfig": {"LogConfig": {"Type": "splunk", "Config": {"splunk-token": "hunter2"}}, "Privileged": True},
             "Labels": {"url": "https://me:hunter2@there/"},
+            "Healthcheck": {"Test": ["CMD-SHELL", "mysqladmin ping --password hunter2 || exit 1"]},
         }  # fmt: skip
         await api.post("/containers/create", json=body)
         container = api.fake.runtime.create("cat")
@@ -207,15 +207,3 @@ def test_syslog_and_journald_get_datagrams_and_may_start_anew(tmp_path: Path) ->
 def test_a_sink_that_is_none_is_refused(kind: str, path: str, size: int) -> None:
     with pytest.raises(InvalidArgumentError, match="audit"):
         make_sink(kind, Path(path), size, 1)
-
-
-def test_redaction_is_bounded() -> None:
-    deep: Any = "x"
-    for _ in range(100):
-        deep = [deep]
-    assert len(json.dumps(redacted(deep))) < 100
-    assert len(json.dumps(redacted(["x" * 5000] * 5000))) < 30_000
-    assert redacted({"auth": "x", "Author": "me", "SecretKey": {"a": 1}}) == {
-        "auth": "***", "Author": "me", "SecretKey": "***",
-    }  # fmt: skip
-    assert redacted_text("o=username=a,password=b,vers=3") == "o=username=a,password=***,vers=3"
