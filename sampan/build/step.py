@@ -17,6 +17,10 @@ MAX_FILE_BYTES: Final = 1 << 20  # kept in memory, here and by the step; BuildKi
 
 DEFAULT_HOSTNAME: Final = "buildkitsandbox"  # what steps of BuildKit's see
 
+# How the words begin that an OCI runtime has for a process that it did not start: a step's first, a further one.
+NOT_RUN: Final = ("runc run failed:", "crun:")
+NOT_EXECUTED: Final = ("exec failed:", "crun:")
+
 
 class StepNetwork(enum.Enum):
     """What a step can reach."""

@@ -40,11 +40,15 @@ class Lines:
 
 
 class DockerfileError(InvalidArgumentError):
-    """A Dockerfile that cannot be built as it is written; ``lines`` are where, None where no line is to blame."""
+    """A Dockerfile that cannot be built as it is written.
 
-    def __init__(self, message: str, lines: Lines | None = None) -> None:
+    ``lines`` are where, None where no line is to blame; ``before`` are those that led there, in their order.
+    """
+
+    def __init__(self, message: str, lines: Lines | None = None, before: Sequence[Lines] = ()) -> None:
         super().__init__(message)
         self.lines = lines
+        self.before = tuple(before)
         self.file_name = ""
         self.data = b""
 

@@ -9,7 +9,7 @@ import pytest
 from buildd.executor.protocol import Container, ContainerProcess, Program
 from buildd.llb.ops import SecretEnv
 from sampan.build.step import StepExit, StepOutput, StepSignal, StepStarted
-from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError
+from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import Frame
 
@@ -59,10 +59,18 @@ class ContainerContract:
         with pytest.raises(ConflictError, match="first process has ended"):
             await container.start(Program(("echo", "three")))
 
-    async def test_a_command_that_is_not_there_is_told_when_it_runs(self, container: Container) -> None:
-        process = await container.start(Program(("nosuch",)))
-        with pytest.raises(CommandNotFoundError, match="nosuch"):
-            await all_of(process)
+    async def test_of_a_command_that_is_not_there_the_runtime_says_so(self, container: Container) -> None:
+        first = await container.start(Program(("sleep", "60")))
+        async with aclosing(first.outputs()) as outputs:
+            await anext(outputs)
+            told = await all_of(await container.start(Program(("nosuch",))))
+        assert (told[0], told[-1]) == (StepStarted(), StepExit(255))
+        assert said(told).startswith(b'exec failed: unable to start container process: exec: "nosuch": ')
+
+    async def test_so_it_does_of_the_first(self, container: Container) -> None:
+        told = await all_of(await container.start(Program(("nosuch",))))
+        assert (told[0], told[-1]) == (StepStarted(), StepExit(1))
+        assert said(told).startswith(b'runc run failed: unable to start container process: exec: "nosuch": ')
 
     async def test_a_secret_that_nobody_has_is_not_found(self, container: Container) -> None:
         with pytest.raises(NotFoundError, match="token"):

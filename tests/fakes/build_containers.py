@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from buildd.executor.protocol import ContainerInput, Program
 from buildd.llb.ops import ExecOp, MountType
 from buildd.protocol import Output, Readable
-from sampan.build.step import StepExit, StepOutput, StepSignal, StepStarted
-from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError
+from sampan.build.step import NOT_EXECUTED, NOT_RUN, StepExit, StepOutput, StepSignal, StepStarted
+from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.streams import Frame, Stream
 
 
@@ -70,7 +70,12 @@ class FakeContainerProcess:
         name, *rest = self._program.args
         if name == "nosuch":
             self.ended = True
-            raise CommandNotFoundError(f'exec: "{name}": executable file not found in $PATH')
+            first = self is self._container.processes[0]
+            why = f'unable to start container process: exec: "{name}": executable file not found in $PATH'
+            yield StepStarted()
+            yield Frame(Stream.STDERR, f"{(NOT_RUN if first else NOT_EXECUTED)[0]} {why}\n".encode())
+            yield StepExit(1 if first else 255)
+            return
         code = 0
         try:
             yield StepStarted()

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from sampan.build.step import (
+    NOT_EXECUTED,
+    NOT_RUN,
     SnapshotSource,
     StepExit,
     StepInput,
@@ -116,7 +118,8 @@ class FakeSteps:
             if key not in self.snapshots:
                 raise NotFoundError(f"snapshot {key} does not exist")
         if (command := spec.process.args[0]) not in self.programs:
-            raise CommandNotFoundError(f'exec: "{command}": executable file not found in $PATH')
+            why = f'unable to start container process: exec: "{command}": executable file not found in $PATH'
+            raise CommandNotFoundError(f"{(NOT_EXECUTED if spec.inside else NOT_RUN)[0]} {why}")
 
     async def _process(self, step: RunningStep) -> None:
         step.program = asyncio.ensure_future(self.programs[step.spec.process.args[0]](step))

@@ -136,7 +136,7 @@ def usage_from_proto(record: pb.UsageRecord) -> UsageRecord:
 
 
 def excerpt(error: grpc.aio.AioRpcError) -> str:
-    """Return the lines of a Dockerfile that an error is about, marked; empty if it is about none.
+    """Return the lines of a Dockerfile that an error is about, marked, and those that led there; empty without any.
 
     Reference: moby/buildkit, solver/errdefs (``Source``) and its ``Print``.
     """
@@ -147,7 +147,7 @@ def excerpt(error: grpc.aio.AioRpcError) -> str:
             except DecodeError:
                 return ""
             sources = [json.loads(each.value) for each in details if each.type_url.endswith(_SOURCE)]
-            return _shown(sources[-1]) if sources else ""
+            return "\n".join(filter(None, map(_shown, reversed(sources))))
     return ""
 
 

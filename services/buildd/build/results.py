@@ -28,6 +28,7 @@ DOCKERFILE: Final = "dockerfile.v0"
 _OURS: Final = frozenset(("docker/dockerfile", "docker/dockerfile-upstream"))
 
 _MAX_REFS: Final = 10_000  # of one build
+_MAX_LED: Final = 50  # excerpts of lines that led to the one that is to blame
 # A definition of more bytes is read in a thread: it takes its time.
 _LARGE_BYTES: Final = 100_000
 
@@ -185,5 +186,8 @@ class Results:
             if error.lines is None or not error.data:
                 return LocatedError(error, vertex=vertex)
             file = SourceFile(error.file_name, error.data)
-            return LocatedError(error, file, ((error.lines.first, error.lines.last),), vertex)
+            located: SampanError = error
+            for at in (*error.before[-_MAX_LED:], error.lines):
+                located = LocatedError(located, file, ((at.first, at.last),), vertex)
+            return located
         return error

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -15,11 +15,21 @@ from buildd.executor.platforms import HostPlatforms
 from buildd.executor.protocol import Program
 from buildd.llb.ops import NO_LIMITS, ExecOp, NetMode, Process, SecurityMode
 from buildd.protocol import Output, ProcessError, StepContext, Tree
-from sampan.build.step import StepExit, StepInput, StepNetwork, StepProcess, StepSecurity, StepSignal, StepSpec
+from sampan.build.step import (
+    NOT_EXECUTED,
+    NOT_RUN,
+    StepExit,
+    StepInput,
+    StepNetwork,
+    StepOutput,
+    StepProcess,
+    StepSecurity,
+    StepSignal,
+    StepSpec,
+    StepStarted,
+)
 from sampan.dockerfile.words import quoted
 from sampan.errors import (
-    CommandNotExecutableError,
-    CommandNotFoundError,
     SampanError,
     ServiceGoneError,
     StartError,
@@ -29,11 +39,13 @@ from sampan.errors import (
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources, Ulimit
 from sampan.resource.protocols import Steps
-from sampan.resource.streams import Frame
+from sampan.resource.streams import Frame, Stream
 
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR: Final = 2
 _KILLED_S: Final = 10.0  # a step that was killed, until nothing of it is left
+_NOT_RUN_CODE: Final = 1  # the runtime's own, of `run`
+_NOT_EXECUTED_CODE: Final = 255  # of `exec`
 _NETWORKS: Final = {
     NetMode.SANDBOX: StepNetwork.SANDBOX,
     NetMode.HOST: StepNetwork.HOST,
@@ -67,7 +79,7 @@ class StepExecutor:
         """
         self._reach = reach
         self._max_processes = max_processes
-        self._steps = steps
+        self._steps = _Told(steps)
         self._makers = makers
         self._platforms = platforms
         self._turns = asyncio.Semaphore(max_parallelism)
@@ -183,10 +195,6 @@ class StepExecutor:
         failed = f"process {quoted(' '.join(process.args))} did not complete successfully"
         try:
             ended = await self._watched(spec, context)
-        except CommandNotFoundError as error:
-            raise ProcessError(f"{failed}: exit code: 127: {error}", 127) from error
-        except CommandNotExecutableError as error:
-            raise ProcessError(f"{failed}: exit code: 126: {error}", 126) from error
         except StartError as error:
             raise ProcessError(f"{failed}: {error}", 1) from error
         if ended is None:
@@ -225,6 +233,32 @@ class StepExecutor:
                 elif isinstance(output, StepExit):
                     ended = output
         return ended
+
+
+class _Told:
+    """Steps, of which the OCI runtime itself says if it does not start them: on stderr, with an exit code of its own.
+
+    So it is wherever the runtime is a child of the builder and has the streams of the process.
+    """
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
+        """See ``resource.protocols.Steps``. A StartError is of what comes before the runtime."""
+        started = False
+        try:
+            async with aclosing(self._steps.run(spec, input)) as outputs:
+                async for output in outputs:
+                    started = started or isinstance(output, StepStarted)
+                    yield output
+        except StartError as error:
+            if not str(error).startswith(NOT_EXECUTED if spec.inside else NOT_RUN):
+                raise
+            if not started:
+                yield StepStarted()
+            yield Frame(Stream.STDOUT if spec.process.tty else Stream.STDERR, f"{error}\n".encode())
+            yield StepExit(_NOT_EXECUTED_CODE if spec.inside else _NOT_RUN_CODE)
 
 
 class _Leave:

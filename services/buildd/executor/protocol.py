@@ -42,8 +42,10 @@ class ContainerProcess(Protocol):
     def outputs(self) -> AsyncGenerator[StepOutput, None]:
         """Run it, and yield what comes of it; left early, it is killed. To be called once.
 
+        That the command is no program, the OCI runtime says on stderr: the exit code is 1, of a further process 255.
+
         Raises:
-            StartError: it cannot be started; the kinds of it say why.
+            StartError: it cannot be made ready to be started.
         """
 
 

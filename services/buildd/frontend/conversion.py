@@ -43,6 +43,7 @@ from sampan.dockerfile.instructions import (
     parse_instruction,
     trigger_statement,
 )
+from sampan.dockerfile.mounts import RunMount
 from sampan.dockerfile.source import DockerfileError, Source
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.oci.config_document import parse_config
@@ -310,16 +311,16 @@ class Conversion:
         if configure(step):
             return
         if isinstance(instruction, Run):
-            sources = tuple(
-                self._files(unit, step, mount.from_stage, (step.expand(mount.source),)) if mount.from_stage else None
-                for mount in instruction.mounts
-            )
+            sources = tuple(self._mounted(step, mount) if mount.from_stage else None for mount in instruction.mounts)
             run(step, instruction, sources)
         elif isinstance(instruction, Transfer):
             source = step.build.main_context
             if instruction.from_stage:
-                paths = tuple(step.expand(each) for each in instruction.sources)
-                transfer(step, instruction, self._files(unit, step, instruction.from_stage, paths))
+                name, paths = instruction.from_stage, tuple(step.expand(each) for each in instruction.sources)
+                words = (
+                    f'cannot copy from stage "{name}", it needs to be defined before current stage "{unit.stage.label}"'
+                )
+                transfer(step, instruction, self._files(step, name, paths, words))
             else:
                 transfer(step, instruction, source)
         elif isinstance(instruction, Words):
@@ -327,12 +328,23 @@ class Conversion:
         else:
             raise AssertionError(f"no instruction is a {type(instruction).__name__}")
 
-    def _files(self, unit: Unit, step: Step, name: str, paths: Sequence[str]) -> Edge | None:
+    def _copied(self, unit: Unit, step: Step, instruction: Transfer) -> Edge | None:
+        name, current = instruction.from_stage, unit.stage.label
+        words = f'cannot copy from stage "{name}", it needs to be defined before current stage "{current}"'
+        return self._files(step, name, tuple(step.expand(each) for each in instruction.sources), words)
+
+    def _mounted(self, step: Step, mount: RunMount) -> Edge | None:
+        words = (
+            f'cannot mount from stage "{mount.from_stage}" to "{step.expand(mount.target)}", stage needs to be '
+            "defined before current command"
+        )
+        return self._files(step, mount.from_stage, (step.expand(mount.source),), words)
+
+    def _files(self, step: Step, name: str, paths: Sequence[str], too_late: str) -> Edge | None:
+        """Return what files are taken from. DockerfileError: a stage that is not made yet, ``too_late``."""
         other = self._graph.source_of(name, step.instruction)
         if not other.dispatched or other.state is None:
-            raise step.fail(
-                f'cannot copy from stage "{name}", it needs to be defined before current stage "{unit.stage.label}"'
-            )
+            raise step.fail(too_late)
         other.paths.update(posixpath.normpath(f"/{path.strip('/')}") for path in paths)
         return other.state.edge
 
@@ -364,7 +376,7 @@ class Conversion:
 
     def needs(self, unit: Unit) -> list[Unit]:
         """Return what a stage is made of, directly."""
-        return [other for other, _ in self._graph.needs(unit)]
+        return list(self._graph.needs(unit))
 
 
 def _is_scanned(unit: Unit, name: str, build: Build) -> bool:

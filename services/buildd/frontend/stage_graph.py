@@ -120,36 +120,41 @@ class StageGraph:
             self.images[name] = Unit(stage, only_copied=True)
         return self.images[name]
 
-    def needs(self, unit: Unit) -> Iterator[tuple[Unit, Lines]]:
-        """Yield what a stage is made of, directly, and where that is said."""
+    def needs(self, unit: Unit) -> Iterator[Unit]:
+        """Yield what a stage is made of, directly."""
         if unit.base is not None:
-            yield unit.base, unit.stage.lines
-        for instruction, _ in unit.instructions:
-            for name in _names(instruction):
-                yield self.source_of(name, instruction), instruction.lines
+            yield unit.base
+        yield from (other for other, _ in self._sources(unit))
 
     def check_circles(self) -> None:
-        """Refuse stages that need themselves. Raises DockerfileError."""
+        """Refuse stages that take files from each other. Raises DockerfileError.
+
+        A stage that a later one begins from may still name that one: this is refused when it is converted.
+        """
         done: set[Unit] = set()
         for start in self.units:
             path: dict[Unit, Iterator[tuple[Unit, Lines]]] = {}
-            waiting = [start]
-            while waiting:
-                unit = waiting[-1]
-                if unit in done:
-                    waiting.pop()
-                    continue
-                needs = path.setdefault(unit, self.needs(unit))
-                following = next(needs, None)
+            if start not in done:
+                path[start] = self._sources(start)
+            places: list[Lines] = []  # where all of the path but its first are named
+            while path:
+                unit = next(reversed(path))
+                following = next(path[unit], None)
                 if following is None:
                     done.add(unit)
                     del path[unit]
-                    waiting.pop()
+                    del places[-1:]
                 elif following[0] in path:
-                    name = following[0].stage.label
-                    raise DockerfileError(f"circular dependency detected on stage: {name}", following[1])
-                else:
-                    waiting.append(following[0])
+                    words = f"circular dependency detected on stage: {start.stage.label}"
+                    raise DockerfileError(words, following[1], places)
+                elif following[0] not in done:
+                    path[following[0]] = self._sources(following[0])
+                    places.append(following[1])
+
+    def _sources(self, unit: Unit) -> Iterator[tuple[Unit, Lines]]:
+        """Return what files are taken from, and where that is said last."""
+        named = ((name, each) for each, _ in unit.instructions for name in _names(each))
+        return iter({self.source_of(name, each): each.lines for name, each in named}.items())
 
     def reachable(self, target: Unit, *, all_stages: bool) -> list[Unit]:
         """Return all that ``target`` is made of, itself among them."""
@@ -159,7 +164,7 @@ class StageGraph:
             unit = waiting.pop()
             if unit not in found:
                 found[unit] = None
-                waiting += [other for other, _ in self.needs(unit)]
+                waiting += self.needs(unit)
         return list(found)
 
 

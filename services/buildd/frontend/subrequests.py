@@ -196,32 +196,30 @@ def lint(dockerfile: Dockerfile, findings: Sequence[Finding], error: SampanError
     text = ""
     for each in sorted(findings, key=lambda finding: finding.lines.first):
         heading = f"{each.rule.name} - {each.rule.url}" if each.rule.url else each.rule.name
-        text += f"\nWARNING: {heading}\n{each.message}\n{excerpt(dockerfile, each.lines)}"
+        text += f"\nWARNING: {heading}\n{each.message}\n{excerpt(dockerfile, (each.lines,))}"
     if error is not None:
-        lines = error.lines if isinstance(error, DockerfileError) else None
-        document["buildError"] = {"message": str(error), "location": _location(lines) if lines else {}}
+        lines = (*error.before, error.lines) if isinstance(error, DockerfileError) and error.lines else ()
+        document["buildError"] = {"message": str(error), "location": _location(*lines) if lines else {}}
         text += f"\nERROR: {error}\n{excerpt(dockerfile, lines) if lines else ''}"
     return _result(document, text, statuscode="1" if findings or error is not None else "0")
 
 
-def excerpt(dockerfile: Dockerfile, lines: Lines) -> str:
+def excerpt(dockerfile: Dockerfile, marked: Sequence[Lines]) -> str:
     """Return a few lines of a Dockerfile with those that matter marked, as clients show them under an error."""
     text = dockerfile.data.decode("utf-8", "replace").split("\n")
-    margin = 0 if lines.last - lines.first >= 4 else 2
-    first, last = max(1, lines.first - margin), min(len(text), lines.last + margin)
-    while last > lines.last and not text[last - 1].strip():
-        last -= 1
-    place = str(lines.first) if lines.first == lines.last else f"{lines.first}-{lines.last}"
-    rows = [
-        f"{number:>4} | {'>>> ' if lines.first <= number <= lines.last else '    '}{text[number - 1]}".rstrip()
-        for number in range(first, last + 1)
-    ]
+    beginning, end = min(each.first for each in marked), max(each.last for each in marked)
+    margin = 2 if beginning == end else 1
+    first, last = max(1, beginning - margin), min(len(text), end + margin)
     rule = "-" * 20
-    return "\n".join((f"{dockerfile.name}:{place}", rule, *rows, rule, ""))
+    rows = []
+    for number in range(first, last + 1):
+        mark = ">>>" if any(each.first <= number <= each.last for each in marked) else "   "
+        rows.append(f"{number:>4} | {mark} {text[number - 1]}")
+    return "\n".join((f"{dockerfile.name}:{beginning}", rule, *rows, rule, ""))
 
 
-def _location(lines: Lines) -> _Members:
-    return {"ranges": [{"start": {"line": lines.first}, "end": {"line": lines.last}}]}
+def _location(*marked: Lines) -> _Members:
+    return {"ranges": [{"start": {"line": lines.first}, "end": {"line": lines.last}} for lines in marked]}
 
 
 def _present(members: Mapping[str, object]) -> _Members:

@@ -16,6 +16,7 @@ from typing import Final
 from sampan.build import plan
 from sampan.build.plan import PlannedStep
 from sampan.build.progress import Update, Vertex, VertexLog
+from sampan.build.step import NOT_RUN
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
 from sampan.oci.digest import Digest
@@ -24,7 +25,7 @@ from sampan.oci.reference import parse_reference
 # "[2/5] RUN make", "[stage-1 2/5] RUN make"; what is internal to BuildKit was no step of the first builder's.
 _STEP: Final = re.compile(r"\[((?:[^\]]+ )?\d+/\d+)\] (.*)", re.DOTALL)
 _EXIT: Final = re.compile(
-    r'process "(.*)" did not complete successfully: (?:exit code: (\d+)|cannot allocate memory)(?:: (.*))?', re.DOTALL
+    r'process "(.*)" did not complete successfully: (?:exit code: (\d+)|cannot allocate memory)', re.DOTALL
 )
 _NOT_BEGUN: Final = re.compile(r'process ".*" did not complete successfully: (.*)', re.DOTALL)
 _KILLED: Final = 137
@@ -41,6 +42,8 @@ class _Step:
     planned: PlannedStep
     vertexes: dict[Digest, Vertex] = field(default_factory=dict)
     waiting: list[JsonObject] = field(default_factory=list)  # what it has said before its turn
+    said: bool = False  # something
+    not_run: str = ""  # all that it has said, if that is that the OCI runtime did not start it
     shown: bool = False
     runs: bool = False  # it is said that it does
 
@@ -117,7 +120,10 @@ class ClassicMessages:
                 yield from self._running(step)
                 break
             yield from self._close(step)
-        yield _failure(message, self._failed.planned.text if self._failed else "")
+        if self._failed is not None and self._failed.not_run and _EXIT.search(message):
+            yield failure(self._failed.not_run.rstrip())
+        else:
+            yield _failure(message, self._failed.planned.text if self._failed else "")
 
     # What is told.
 
@@ -156,7 +162,12 @@ class ClassicMessages:
     def _log(self, log: VertexLog) -> None:
         if (step := self._of_vertex.get(log.vertex)) is not None:
             text = log.data.decode(errors="replace")
-            step.waiting.append(stream(f"\x1b[91m{text}\x1b[0m" if log.stream == _STDERR else text))
+            if not step.said and log.stream == _STDERR and text.startswith(NOT_RUN):
+                step.not_run = text  # the build's error, if no more comes of it
+            else:
+                _release(step)
+                step.waiting.append(_said(text, log.stream))
+            step.said = True
 
     def _add(self, planned: PlannedStep) -> _Step:
         step = _Step(planned)
@@ -169,6 +180,8 @@ class ClassicMessages:
 
     def _show(self, step: _Step) -> Iterator[JsonObject]:
         """Yield a step's line, once, and what it has said since."""
+        if step.over and step is not self._failed:
+            _release(step)
         if not step.shown:
             step.shown = True
             counted = [each for each in self._steps if not each.planned.trigger]
@@ -222,6 +235,17 @@ class ClassicMessages:
             yield stream(f" ---> {_short(self._id)}\n")
 
 
+def _release(step: _Step) -> None:
+    """Let it be output."""
+    if step.not_run:
+        step.waiting.append(_said(step.not_run, _STDERR))
+        step.not_run = ""
+
+
+def _said(text: str, descriptor: int) -> JsonObject:
+    return stream(f"\x1b[91m{text}\x1b[0m" if descriptor == _STDERR else text)
+
+
 def _process(step: _Step) -> str:
     """Return the ID of the process that a RUN was: nobody can ask for it, and it is gone when its step is over."""
     return _short(str(next(iter(step.vertexes))))
@@ -234,8 +258,6 @@ def _short(digest: str) -> str:
 def _failure(message: str, instruction: str) -> JsonObject:
     if found := _EXIT.search(message):
         code = int(found[2] or _KILLED)
-        if found[3]:  # it never ran
-            return failure(found[3])
         words = f"The command '{found[1]}' returned a non-zero code: {code}"
         return {"errorDetail": {"code": code, "message": words}, "error": words}
     if found := _NOT_BEGUN.search(message):

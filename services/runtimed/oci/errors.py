@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from sampan.build.step import NOT_EXECUTED, NOT_RUN
 from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
 
 _CREATE: Final = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
@@ -50,11 +51,15 @@ def exec_error(message: str, command: str) -> StartError:
     return _classify(text)(f"{_EXEC}{text}: unknown")
 
 
-def step_error(message: str, command: str) -> StartError:
-    """Return the error for a step of a build whose ``command`` the runtime did not start, saying ``message``."""
+def step_error(message: str, command: str, *, further: bool = False) -> StartError:
+    """Return the error for a step of a build whose ``command`` the runtime did not start, saying ``message``.
+
+    ``further``: it was to run beside the step's first process.
+    """
     text = _plain(message, command)
-    if not text.startswith(("runc run failed:", "crun:")):
-        text = f"runc run failed: {text}"
+    beginnings = NOT_EXECUTED if further else NOT_RUN
+    if not text.startswith(beginnings):
+        text = f"{beginnings[0]} {text}"
     return _classify(text)(text)
 
 

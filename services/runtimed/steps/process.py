@@ -241,16 +241,19 @@ class RuntimeProcess:
         if self.code < 0:
             return self._killed_error()
         message = last_error(self._paths.log) or said.decode(errors="replace").strip()[:_KEPT_ERRORS]
-        return step_error(message or f"{self._runtime.path} ended with {self.code}", self._command)
+        return self._step_error(message or f"{self._runtime.path} ended with {self.code}")
 
     def _tell_late_failure(self) -> None:
         """crun says only after everything is set up that the kernel refuses to execute a file."""
         if self.code < 0:
             raise self._killed_error()
         message = last_error(self._paths.log)
-        error = step_error(message, self._command) if message else None
+        error = self._step_error(message) if message else None
         if isinstance(error, CommandNotFoundError | CommandNotExecutableError):
             raise error
+
+    def _step_error(self, message: str) -> StartError:
+        return step_error(message, self._command, further=self._inside is not None)
 
     def _killed_error(self) -> StartError:
         return StartError(f"the OCI runtime {self._runtime.path} was killed by signal {-self.code}")

@@ -18,12 +18,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildd.build.judging import PolicyDeniedError
 from buildd.build.protocol import LocatedError
-from buildd.protocol import FrontendError, SourceFile, StepError
+from buildd.protocol import FrontendError, ProcessError, SourceFile, StepError
 from sampan import errors as e
 from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.api.rpc.status_pb2 import Status
 from sampan.wire.status import ForeignError, wire_for
 
+_EXIT: Final = "github.com/moby/buildkit/gatewayapi.ExitMessage+json"
 _TYPES: Final = "github.com/moby/buildkit/errdefs."
 
 # All of it travels as metadata, of which peers take little, and base64 makes it a third larger twice. So a message is
@@ -117,6 +118,8 @@ def _innermost(error: e.SampanError) -> e.SampanError:
 
 
 def _details(error: e.SampanError) -> Iterator[AnyMessage]:
+    if isinstance(error, ProcessError) and not isinstance(error.__cause__, e.StartError):
+        yield AnyMessage(type_url=_EXIT, value=json.dumps({"Code": error.exit_code}).encode())
     if not isinstance(error, LocatedError):
         return
     denied = _denied(error)

@@ -72,12 +72,16 @@ async def test_an_exit_code_that_is_not_valid_is_a_failure(
     assert caught.value.exit_code == 7
 
 
-async def test_a_command_that_is_no_program_has_the_code_127(executing: Yard) -> None:
+async def test_of_a_command_that_is_no_program_the_runtime_says_so_and_fails(executing: Yard) -> None:
     with pytest.raises(
-        ProcessError, match=r'^process "nothing" did not complete successfully: exit code: 127'
+        ProcessError, match=r'^process "nothing" did not complete successfully: exit code: 1$'
     ) as caught:
         await executing.run(op(command="nothing"))
-    assert caught.value.exit_code == 127
+    assert caught.value.exit_code == 1
+    assert executing.progress.logs == (
+        b'runc run failed: unable to start container process: exec: "nothing": executable file not found in $PATH\n'
+    )
+    await executing.run(op(command="nothing", valid_exit_codes=(0, 1)))
 
 
 async def test_a_process_that_cannot_be_started_says_why(executing: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

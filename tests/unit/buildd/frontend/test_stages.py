@@ -52,17 +52,32 @@ def test_an_image_that_is_not_there_fails_at_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "before", "line"),
     [
-        ("FROM alpine AS a\nCOPY --from=b / /\nFROM alpine AS b\nCOPY --from=a / /\n", 4),
-        ("FROM alpine AS a\nCOPY --from=a / /\n", 2),
-        ("FROM alpine AS a\nRUN --mount=from=b,target=/x true\nFROM a AS b\n", 3),
+        ("FROM alpine AS a\nCOPY --from=b / /\nFROM alpine AS b\nCOPY --from=a / /\n", [2], 4),
+        ("FROM alpine AS a\nCOPY --from=a / /\n", [], 2),
+        (
+            "FROM alpine AS a\nCOPY --from=c / /\nCOPY --from=b / /a\nCOPY --from=b / /\n"
+            "FROM alpine AS b\nRUN --mount=from=c,target=/x true\nFROM alpine AS c\nCOPY --from=b /x /y\n",
+            [2, 8],
+            6,
+        ),
     ],
 )
-def test_stages_that_need_themselves_are_refused(text: str, line: int) -> None:
+def test_stages_that_need_themselves_are_refused_with_each_line_of_the_way(
+    text: str, before: list[int], line: int
+) -> None:
     with pytest.raises(DockerfileError, match="circular dependency detected on stage: a") as caught:
         build(text)
     assert caught.value.lines == Lines(line, line)
+    assert caught.value.before == tuple(Lines(each, each) for each in before)
+
+
+def test_nothing_is_mounted_from_a_stage_that_begins_from_this_one() -> None:
+    words = 'cannot mount from stage "b" to "/x", stage needs to be defined before current command'
+    with pytest.raises(DockerfileError, match=words) as caught:
+        build("FROM alpine AS a\nRUN --mount=from=b,target=/x true\nFROM a AS b\n")
+    assert caught.value.lines == Lines(2, 2)
 
 
 def test_flags_may_be_quoted() -> None:

@@ -149,11 +149,6 @@ def test_a_frontend_without_a_plan_has_the_steps_that_it_shows() -> None:
         ),
         (
             RUN,
-            'process "/x y" did not complete successfully: exit code: 127: runc run failed: exec: "/x": no such file',
-            {"message": 'runc run failed: exec: "/x": no such file'},
-        ),
-        (
-            RUN,
             'process "x" did not complete successfully: unable to find user y: no matching entries in passwd file',
             {"message": "unable to find user y: no matching entries in passwd file"},
         ),
@@ -188,3 +183,32 @@ def test_a_failure_comes_after_what_was_said_before_it() -> None:
     shown = text(classic.failure("lost"))
     assert shown.index("Step 4/6 : RUN make") < shown.index("said") < shown.index("Step 5/6 : COPY b /")
     assert "Step 6/6" not in shown
+
+
+REFUSED = 'runc run failed: unable to start container process: exec: "/x": no such file\n'
+NEVER_RAN = 'process "/x y" did not complete successfully: exit code: 1'
+
+
+def test_a_process_that_the_runtime_did_not_start_has_no_exit_code() -> None:
+    classic = ClassicMessages()
+    list(classic.render([*PLAN, vertex(FROM, over=True), vertex(RUN, started=True)]))
+    assert text(classic.render([log(RUN, REFUSED, 2)])) == ""
+    list(classic.render([vertex(RUN, over=True, error=NEVER_RAN)]))
+    *_, last = classic.failure(NEVER_RAN)
+    assert last == {"errorDetail": {"message": REFUSED[:-1]}, "error": REFUSED[:-1]}
+
+
+def test_a_process_that_says_as_much_itself_is_shown_with_what_it_says() -> None:
+    classic = ClassicMessages()
+    list(classic.render([*PLAN, vertex(FROM, over=True), vertex(RUN, started=True), log(RUN, REFUSED, 2)]))
+    shown = text(classic.render([log(RUN, "and more\n")]))
+    assert shown.endswith(f"\x1b[91m{REFUSED}\x1b[0mand more\n")
+    list(classic.render([vertex(RUN, over=True, error=NEVER_RAN)]))
+    *_, last = classic.failure(NEVER_RAN)
+    assert last["errorDetail"]["code"] == 1
+
+
+def test_a_step_that_succeeds_is_shown_with_all_that_it_says() -> None:
+    classic = ClassicMessages()
+    list(classic.render([*PLAN, vertex(FROM, over=True), vertex(RUN, started=True), log(RUN, REFUSED, 2)]))
+    assert REFUSED in text(classic.render([vertex(RUN, over=True)]))

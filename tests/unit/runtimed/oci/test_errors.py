@@ -68,6 +68,12 @@ def test_an_exec_says_what_docker_says() -> None:
     )
 
 
+def test_a_step_says_which_of_its_processes_was_not_started() -> None:
+    said = 'unable to start container process: exec: "nope": executable file not found in $PATH'
+    assert str(step_error(said, "nope")) == f"runc run failed: {said}"
+    assert str(step_error(said, "nope", further=True)) == f"exec failed: {said}"
+
+
 def test_a_runtime_that_crashes_is_quoted_without_its_stacks() -> None:
     said = (
         "runtime/cgo: pthread_create failed: Resource temporarily unavailable\nSIGABRT: abort\nPC=0x7f\n\ngoroutine 0"

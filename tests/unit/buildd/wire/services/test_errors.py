@@ -10,7 +10,7 @@ from buildd.protocol import ProcessError, SourceFile
 from buildd.wire.services.errors import ReturnedError, foreign_errors
 from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.api.rpc.status_pb2 import Status
-from sampan.errors import NotFoundError, SampanError, UnimplementedError
+from sampan.errors import NotFoundError, SampanError, StartError, UnimplementedError
 from sampan.oci.digest import Digest
 from sampan.wire.status import ForeignError, wire_for
 
@@ -34,6 +34,7 @@ def test_a_failed_step_travels_with_its_vertex_and_the_lines_that_are_to_blame()
     status = Status.FromString(error.details)
     assert (status.code, status.message) == (2, "exit code: 1")
     assert details(error) == {
+        "github.com/moby/buildkit/gatewayapi.ExitMessage+json": {"Code": 1},
         "github.com/moby/buildkit/errdefs.Vertex+json": {"digest": Digest.of(b"")},
         "github.com/moby/buildkit/errdefs.Source+json": {
             "info": {
@@ -44,6 +45,22 @@ def test_a_failed_step_travels_with_its_vertex_and_the_lines_that_are_to_blame()
             "ranges": [{"start": {"line": 2}, "end": {"line": 2}}],
         },
     }
+
+
+def test_a_process_that_never_was_has_no_exit_code() -> None:
+    error = ProcessError("unable to find user web", 1)
+    error.__cause__ = StartError("unable to find user web")
+    assert list(details(raised(LocatedError(error, vertex=Digest.of(b""))))) == [
+        "github.com/moby/buildkit/errdefs.Vertex+json"
+    ]
+
+
+def test_lines_that_led_to_the_one_that_is_to_blame_travel_before_it() -> None:
+    file = SourceFile("Dockerfile", b"FROM a\n" * 9)
+    error = LocatedError(LocatedError(SampanError("circle"), file, ((2, 2),)), file, ((7, 8),))
+    found = Status.FromString(raised(error).details).details
+    assert [each.type_url for each in found] == [SOURCE, SOURCE]
+    assert [json.loads(each.value)["ranges"][0]["start"]["line"] for each in found] == [2, 7]
 
 
 def test_what_is_left_of_a_step_travels_with_its_operation_for_clients_that_look_into_it() -> None:
