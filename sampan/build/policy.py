@@ -65,6 +65,9 @@ class Rule:
     new_attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+Policies = Sequence[Sequence[Rule]]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A source as a graph names it."""
@@ -73,18 +76,28 @@ class Source:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-class SourcePolicy:
-    """The rules of one build."""
+_Compiled = tuple[Rule, Callable[[str], Sequence[str] | None], Sequence[Callable[[Mapping[str, str]], bool]]]
 
-    def __init__(self, rules: Sequence[Rule] = ()) -> None:
-        """Compile the rules.
+
+class SourcePolicy:
+    """Policies that all have to allow a source: those of one build, and of what is asked within it."""
+
+    def __init__(self, *policies: Sequence[Rule]) -> None:
+        """Compile the rules of each policy.
 
         Raises:
             InvalidArgumentError: too many, or an expression that cannot be.
         """
-        if len(rules) > _MAX_RULES:
-            raise InvalidArgumentError(f"a source policy has {len(rules)} rules: the most is {_MAX_RULES}")
-        self._rules = [(rule, _matcher(rule), [_tester(each) for each in rule.constraints]) for rule in rules]
+        count = sum(map(len, policies))
+        if count > _MAX_RULES:
+            raise InvalidArgumentError(f"a source policy has {count} rules: the most is {_MAX_RULES}")
+        self._policies = [tuple(map(_compiled, rules)) for rules in policies if rules]
+
+    def and_then(self, *policies: Sequence[Rule]) -> "SourcePolicy":
+        """Return these policies, and more that come after them. Raises InvalidArgumentError."""
+        added = SourcePolicy(*policies)
+        added._policies = [*self._policies, *added._policies]
+        return added
 
     def apply(self, source: Source) -> Source:
         """Return what is taken for a source.
@@ -93,30 +106,36 @@ class SourcePolicy:
             PermissionDeniedError: nothing is.
             InvalidArgumentError: its conversions come to no end.
         """
-        if not self._rules:
+        if not self._policies:
             return source
         for _ in range(_MAX_CHANGES + 1):
-            changed = self._once(source)
+            changed = next((each for rules in self._policies if (each := _once(rules, source)) != source), source)
             if changed == source:
                 return source
             source = changed
         raise InvalidArgumentError("too many mutations on a single source: too many operations")
 
-    def _once(self, source: Source) -> Source:
-        denied = False
-        for rule, match, tests in self._rules:
-            found = match(source.identifier)
-            if found is None or not all(test(source.attributes) for test in tests):
-                continue
-            if rule.action is Action.CONVERT:
-                changed = _converted(rule, source, found)
-                if changed != source:
-                    return changed
-            else:
-                denied = rule.action is Action.DENY
-        if denied:
-            raise PermissionDeniedError(f'source "{source.identifier}" denied by policy: source denied by policy')
-        return source
+
+def _compiled(rule: Rule) -> _Compiled:
+    return rule, _matcher(rule), [_tester(each) for each in rule.constraints]
+
+
+def _once(rules: Sequence[_Compiled], source: Source) -> Source:
+    """Return what one policy makes of a source. PermissionDeniedError."""
+    denied = False
+    for rule, match, tests in rules:
+        found = match(source.identifier)
+        if found is None or not all(test(source.attributes) for test in tests):
+            continue
+        if rule.action is Action.CONVERT:
+            changed = _converted(rule, source, found)
+            if changed != source:
+                return changed
+        else:
+            denied = rule.action is Action.DENY
+    if denied:
+        raise PermissionDeniedError(f'source "{source.identifier}" denied by policy: source denied by policy')
+    return source
 
 
 def _converted(rule: Rule, source: Source, groups: Sequence[str]) -> Source:

@@ -206,7 +206,7 @@ class ExecutorContract:
 
     async def test_a_container_runs_processes_as_long_as_it_is_held(self, parts: ExecutorParts) -> None:
         op = ExecOp(Process(("unused",)), (Mount("/", input=0, output=0),))
-        async with parts.executor.container(op, [parts.base], None, parts.context) as container:
+        async with parts.executor.container(op, [parts.base], parts.context) as container:
             process = await container.start(Program(("sleep", "60")))
             outputs = process.outputs()
             assert await anext(outputs) == StepStarted()

@@ -13,7 +13,7 @@ class TestStepContainer(ContainerContract):
     @pytest.fixture
     async def container(self, tmp_path: Path) -> AsyncIterator[Container]:
         async with yard(tmp_path) as made:
-            async with made.executor.container(op(), [made.base], None, made.context()) as container:
+            async with made.executor.container(op(), [made.base], made.context()) as container:
                 yield container
             assert not made.steps.running
 

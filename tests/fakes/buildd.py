@@ -343,7 +343,7 @@ class FakeExecutor:
 
     @asynccontextmanager
     async def container(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+        self, op: ExecOp, inputs: Sequence[Output], context: StepContext
     ) -> AsyncIterator[FakeContainer]:
         made = FakeContainer(op, self.container_code, inputs)
         self.containers.append(made)

@@ -60,10 +60,10 @@ class ImageConfigs:
         """What was found so far."""
         return self._found
 
-    async def resolve(self, query: ImageQuery) -> ResolvedImage:
-        """See ``Bridge.resolve_config``."""
+    async def resolve(self, query: ImageQuery, judge: Judge | None = None) -> ResolvedImage:
+        """See ``Bridge.resolve_config``; ``judge`` is another one than the build's."""
         op = SourceOp((_LAYOUT if query.layout else _IMAGE) + query.reference)
-        taken = await self._judge(op, query.platform)
+        taken = await (judge or self._judge)(op, query.platform)
         if taken is not op:
             scheme, _, reference = taken.identifier.partition("://")
             if f"{scheme}://" != (_LAYOUT if query.layout else _IMAGE):

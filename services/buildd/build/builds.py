@@ -193,7 +193,7 @@ class Builds:
                 own = ImageConfigs(run, self._parts.sources, SourceJudge(SourcePolicy()).allowed)
                 return await looked_at(query, run, self._parts.sources, own.allowed)
 
-            judge = SourceJudge(SourcePolicy(request.policy), verifier, look).allowed
+            judge = SourceJudge(SourcePolicy(request.policy), verifier, look)
             asker = Asker(
                 request.ref,
                 build.updates,
@@ -201,10 +201,10 @@ class Builds:
                 entitlements,
                 digest_of=graphs.digest_of,
                 imports=imports,
-                judge=judge,
+                judge=judge.allowed,
             )
             run = await stack.enter_async_context(self._parts.solver.open(asker))
-            images = ImageConfigs(run, self._parts.sources, judge)
+            images = ImageConfigs(run, self._parts.sources, judge.allowed)
 
             def gateway(inputs: Mapping[str, bytes]) -> BuildGateway:
                 return BuildGateway(
@@ -226,7 +226,7 @@ class Builds:
                 run, graphs, self._parts.files, images, build.updates, frontends, runnable, request.session
             )
             caches = BuildCaches(run, imports, self._parts.caches.exports)
-            results = Results(run, graphs, self._parts.frontend, bridge, caches, frontends)
+            results = Results(run, graphs, self._parts.frontend, bridge, caches, frontends, judge)
             build.gateway = gateway(request.frontend_inputs)
             stack.push_async_callback(build.gateway.close)
             build.begun.set()

@@ -64,7 +64,7 @@ class Containers:
         process = Process(("container",), hostname=request.hostname, extra_hosts=request.hosts)
         op = ExecOp(process, request.mounts, request.network)
         kept = self._kept[request.id] = _Kept(asyncio.get_running_loop().create_future())
-        kept.keeper = asyncio.create_task(self._keep(kept, op, inputs, request), name=f"container {request.id}")
+        kept.keeper = asyncio.create_task(self._keep(kept, op, inputs), name=f"container {request.id}")
         try:
             await asyncio.shield(kept.made)
         except BaseException:
@@ -72,10 +72,10 @@ class Containers:
             self._kept.pop(request.id, None)
             raise
 
-    async def _keep(self, kept: _Kept, op: ExecOp, inputs: Sequence[Output], request: ContainerRequest) -> None:
+    async def _keep(self, kept: _Kept, op: ExecOp, inputs: Sequence[Output]) -> None:
         context = self._run.beside()
         try:
-            async with self._executor.container(op, inputs, request.platform, context) as container:
+            async with self._executor.container(op, inputs, context) as container:
                 kept.made.set_result(container)
                 await kept.leave.wait()
         except Exception as error:

@@ -104,7 +104,7 @@ class ImageFrontends:
         try:
             async with (
                 self._run.step(f"[frontend] {source}") as context,
-                self._parts.executor.container(op, [root], node.platform, context) as container,
+                self._parts.executor.container(op, [root], context) as container,
             ):
                 return await self._result(await container.start(program), program, inputs, context)
         finally:

@@ -9,6 +9,7 @@ from functools import partial
 
 from buildd.build.bridge import ImageConfigs
 from buildd.build.containers import Containers
+from buildd.build.judging import SourceJudge
 from buildd.build.protocol import (
     NOTHING_SAID,
     ContainerRequest,
@@ -29,7 +30,6 @@ from buildd.protocol import (
     FileStat,
     FileWorker,
     ImageQuery,
-    Judge,
     Output,
     Progress,
     ResolvedImage,
@@ -40,6 +40,7 @@ from buildd.protocol import (
     Tree,
 )
 from buildd.solver.build import Build
+from sampan.build.policy import Policies
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
@@ -61,7 +62,7 @@ class BuildGateway:
         files: FileWorker,
         sources: Sources,
         images: ImageConfigs,
-        judge: Judge,
+        judge: SourceJudge,
         progress: Progress,
         inputs: Mapping[str, bytes],
         containers: Containers,
@@ -175,13 +176,13 @@ class BuildGateway:
             raise NotFoundError(f"no such file {path!r}: the result is empty")
         return await self._files.stat(await self._output(ref), path)
 
-    async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
+    async def resolve_config(self, query: ImageQuery, policies: Policies = ()) -> ResolvedImage:
         """See ``Gateway``."""
-        return await self._images.resolve(query)
+        return await self._images.resolve(query, self._judge.beside(policies).allowed)
 
-    async def resolve_source(self, query: SourceQuery) -> SourceState:
+    async def resolve_source(self, query: SourceQuery, policies: Policies = ()) -> SourceState:
         """See ``Gateway``."""
-        query = replace(query, op=await self._judge(query.op, query.platform))
+        query = replace(query, op=await self._judge.beside(policies).allowed(query.op, query.platform))
         return await looked_at(query, self._run, self._sources, self._images.allowed)
 
     def inputs(self) -> Mapping[str, bytes]:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from buildd.build.protocol import SourceQuery, SourceState
 from buildd.llb.ops import SourceOp
 from buildd.session.protocol import PolicyDecision
-from sampan.build.policy import Action, Source, SourcePolicy
+from sampan.build.policy import Action, Policies, Source, SourcePolicy
 from sampan.errors import InvalidArgumentError, PermissionDeniedError
 from sampan.oci.platform import Platform
 
@@ -72,14 +72,26 @@ class SourceJudge:
             SampanError: as ``Session.check_policy``, and what looking at the source raises.
         """
         if self._verifier is None:
-            return self._by_rules(op)
+            return self.by_rules(op)
         asked = _Asked(op.identifier, frozenset(op.attrs.items()), platform)
         if asked not in self._taken:
             self._taken[asked] = await self._by_client(op, platform)
         taken = self._taken[asked]
         return op if taken == op else taken
 
-    def _by_rules(self, op: SourceOp) -> SourceOp:
+    def beside(self, policies: Policies) -> "SourceJudge":
+        """Return who decides by these policies as well, after the build's own. Raises InvalidArgumentError."""
+        if not policies:
+            return self
+        return SourceJudge(self._rules.and_then(*policies), self._verifier, self._look)
+
+    def by_rules(self, op: SourceOp) -> SourceOp:
+        """Return what is taken for a source if nobody is asked: the very same operation, if it is that.
+
+        Raises:
+            PermissionDeniedError: nothing is.
+            InvalidArgumentError: the conversions come to no end.
+        """
         asked = Source(op.identifier, op.attrs)
         taken = self._rules.apply(asked)
         return op if taken == asked else SourceOp(taken.identifier, taken.attributes)
@@ -88,7 +100,7 @@ class SourceJudge:
         assert self._verifier is not None
         assert self._look is not None
         verifier = await self._verifier()
-        op = self._by_rules(op)
+        op = self.by_rules(op)
         state = SourceState(op)
         for _ in range(_MAX_QUESTIONS):
             answer = await verifier.check_policy(state, platform)
@@ -101,7 +113,7 @@ class SourceJudge:
                     raise InvalidArgumentError("convert action requires updated source")
                 if answer.update == op:
                     return op
-                op = self._by_rules(answer.update)
+                op = self.by_rules(answer.update)
                 state = SourceState(op)
                 continue
             if answer.action is not Action.ALLOW:

@@ -4,7 +4,7 @@
 if it names neither, of the client itself, which drives the build through a ``Gateway`` until it returns a result.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -14,6 +14,7 @@ from buildd.llb.ops import Edge, HostAddress, Mount, NetMode, Node, SourceOp
 from buildd.protocol import FileStat, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.provenance.predicate import BuildConfig
 from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
+from sampan.build.policy import Policies
 from sampan.build.progress import BuildWarning, Update
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import SampanError
@@ -36,10 +37,13 @@ class Graphs(Protocol):
     def operation_of(self, digest: Digest) -> bytes | None:
         """Return a vertex's ``pb.Op``; None: it is in none of these definitions."""
 
-    def load(self, definition: bytes) -> Edge | None:
+    def load(self, definition: bytes, taken: Callable[[SourceOp], SourceOp] | None = None) -> Edge | None:
         """Return what a ``pb.Definition`` is about; None: an empty tree.
 
+        ``taken`` says what is put in the place of each source; what then is another vertex has a name of its own.
+
         Raises:
+            SampanError: as ``taken``.
             InvalidArgumentError: an operation that cannot be, or an input that is missing; named by its digest.
             UnimplementedError: an operation or a capability that this builder does not have.
         """
@@ -140,6 +144,7 @@ class GatewayRequest:
     frontend_inputs: Mapping[str, bytes] = field(default_factory=dict)
     evaluate: bool = False  # run it before answering
     cache_imports: tuple[CacheOption, ...] = ()
+    policies: Policies = ()  # for the definition, after the build's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,6 @@ class ContainerRequest:
     mounts: tuple[Mount, ...]  # an input is an index into ``refs``
     refs: tuple[str, ...] = ()  # IDs of results
     network: NetMode = NetMode.SANDBOX
-    platform: Platform | None = None
     hostname: str = ""
     hosts: tuple[HostAddress, ...] = ()
 
@@ -218,11 +222,11 @@ class Gateway(Protocol):
     async def stat(self, ref: str, path: str) -> FileStat:
         """Return what a path is. NotFoundError."""
 
-    async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
-        """Return an image's config. Raises as ``Bridge.resolve_config``."""
+    async def resolve_config(self, query: ImageQuery, policies: Policies = ()) -> ResolvedImage:
+        """Return an image's config, if ``policies`` allow it as well. Raises as ``Bridge.resolve_config``."""
 
-    async def resolve_source(self, query: SourceQuery) -> SourceState:
-        """Return what a source is just now. Raises as ``Sources.pin``."""
+    async def resolve_source(self, query: SourceQuery, policies: Policies = ()) -> SourceState:
+        """Return what a source is just now, if ``policies`` allow it as well. Raises as ``Sources.pin``."""
 
     def inputs(self) -> Mapping[str, bytes]:
         """Return the definitions that the build was given instead of directories."""

@@ -8,10 +8,12 @@ from typing import Final, Protocol
 
 from buildd.build.bridge import GATEWAY, Forwarder
 from buildd.build.caching import BuildCaches, imports_of
+from buildd.build.judging import SourceJudge
 from buildd.build.protocol import GatewayRequest, Graphs, LocatedError
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, Output, Result, Said, SourceFile, StepError
 from buildd.solver.build import Build
+from sampan.build.policy import Policies
 from sampan.cancellation import together
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import (
@@ -19,6 +21,7 @@ from sampan.errors import (
     NotFoundError,
     ResourceExhaustedError,
     SampanError,
+    UnimplementedError,
 )
 from sampan.oci.reference import parse_reference
 
@@ -113,7 +116,9 @@ class Results:
         bridge: Bridge,
         caches: BuildCaches,
         frontends: Forwarder,
+        judge: SourceJudge,
     ) -> None:
+        self._judge = judge
         self._frontends = frontends
         self._run = run
         self._graphs = graphs
@@ -128,6 +133,8 @@ class Results:
             LocatedError: a step that the frontend needed has failed, or its file cannot be built.
             SampanError: as ``Graphs.load`` and ``attributes_for``.
         """
+        if request.policies and request.frontend:
+            raise UnimplementedError("source policies are for definitions: a frontend is asked to make a result")
         if request.definition is not None and request.frontend:
             raise InvalidArgumentError("cannot solve with both Definition and Frontend specified")
         await self._caches.load((*request.cache_imports, *imports_of(request.frontend_attributes)))
@@ -144,7 +151,7 @@ class Results:
             if result.frontend and attributes is not None:  # the built-in one has led to another one
                 return result
             return replace(result, frontend=request.frontend, attributes=request.frontend_attributes)
-        edge = await self._load(request.definition) if request.definition is not None else None
+        edge = await self._load(request.definition, request.policies) if request.definition is not None else None
         return Result({"": edge})
 
     async def _given(self, name: str, definition: bytes) -> Edge:
@@ -153,10 +160,11 @@ class Results:
             raise InvalidArgumentError(f"frontend input {name} is an empty definition")
         return edge
 
-    async def _load(self, definition: bytes) -> Edge | None:
+    async def _load(self, definition: bytes, policies: Policies = ()) -> Edge | None:
+        taken = self._judge.beside(policies).by_rules if policies else None
         if len(definition) < _LARGE_BYTES:
-            return self._graphs.load(definition)
-        return await asyncio.to_thread(self._graphs.load, definition)
+            return self._graphs.load(definition, taken)
+        return await asyncio.to_thread(self._graphs.load, definition, taken)
 
     async def output(self, edge: Edge, source: SourceFile | None) -> Output:
         """Run a graph. LocatedError."""

@@ -71,7 +71,7 @@ class StepExecutor:
         Args:
             steps: runs a process.
             makers: make what a step sees.
-            platforms: what can be run here.
+            platforms: what can be run here, which is told where something has failed.
             max_parallelism: how many processes of steps run at the same time; others wait.
             reach: returns when the engine's other services can be called.
             max_processes: how many processes and threads one step may have; -1: any number. One that forks without
@@ -93,19 +93,22 @@ class StepExecutor:
         limits: Resources = NO_LIMITS,
     ) -> Sequence[Tree]:
         """See ``executor.protocol.Executor``."""
-        if platform is not None:
-            self._platforms.check(platform)
         for device in op.devices:
             if not device.optional:
                 raise UnimplementedError(f"device {device.name} is not available: steps of builds get no CDI devices")
             context.log(f"device {device.name} is not available, and left out\n".encode(), _STDERR)
         try:
-            return await self._run(op, inputs, context, limits, begun := asyncio.Event())
-        except ServiceGoneError:
-            if begun.is_set():  # what its process has done to others cannot be undone
-                raise
-        await self._reach()
-        return await self._run(op, inputs, context, limits, asyncio.Event())
+            try:
+                return await self._run(op, inputs, context, limits, begun := asyncio.Event())
+            except ServiceGoneError:
+                if begun.is_set():  # what its process has done to others cannot be undone
+                    raise
+            await self._reach()
+            return await self._run(op, inputs, context, limits, asyncio.Event())
+        except ProcessError:
+            if platform is not None and (advice := await asyncio.to_thread(self._platforms.advice, platform)):
+                context.log(f"{advice}\n".encode(), _STDERR)
+            raise
 
     async def _run(
         self,
@@ -139,11 +142,9 @@ class StepExecutor:
 
     @asynccontextmanager
     async def container(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+        self, op: ExecOp, inputs: Sequence[Output], context: StepContext
     ) -> AsyncIterator[StepContainer]:
         """See ``executor.protocol.Executor``. It takes no step's place: steps may be what it waits for."""
-        if platform is not None:
-            self._platforms.check(platform)
         await self._reach()
         async with AsyncExitStack() as stack:
             mounts = StepMounts(op, inputs, context, self._makers, stack)

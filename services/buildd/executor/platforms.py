@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import UnimplementedError
 from sampan.oci.platform import Platform
 
 BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
@@ -48,14 +47,18 @@ class HostPlatforms:
         emulated = [name for name in sorted(_EMULATORS) if name not in known and self._emulates(name)]
         return (*own, *(Platform("linux", name) for name in emulated))
 
-    def check(self, platform: Platform) -> None:
-        """Raise UnimplementedError, with the way out, if programs of ``platform`` do not run here."""
+    def advice(self, platform: Platform) -> str:
+        """Return why programs of ``platform`` fail here, and the way out; empty if nothing is known to keep them.
+
+        It is no reason not to run one: its root may have the emulator that a registration names, and a handler may be
+        registered under any name. The kernel says in the end what it can execute.
+        """
         if platform.os == "linux" and any(each.architecture == platform.architecture for each in self.runnable()):
-            return
+            return ""
         if platform.os != "linux" or platform.architecture not in _EMULATORS:
-            raise UnimplementedError(f"a step for {platform} cannot run on {self.host}")
-        raise UnimplementedError(
-            f"a step for {platform} cannot run on {self.host}: no emulator is set up for {platform.architecture}. "
+            return f"programs for {platform} do not run on {self.host}"
+        return (
+            f"programs for {platform} do not run on {self.host}: no emulator is set up for {platform.architecture}. "
             "Install one: apt-get install qemu-user-static binfmt-support, "
             f"or docker run --privileged --rm tonistiigi/binfmt --install {platform.architecture}"
         )

@@ -84,11 +84,11 @@ class Executor(Protocol):
         Raises:
             ProcessError: it has failed.
             NotFoundError: a secret, an agent or a path that it mounts is not there.
-            UnimplementedError: a device, or a platform that this host cannot run.
+            UnimplementedError: a device.
         """
 
     def container(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+        self, op: ExecOp, inputs: Sequence[Output], context: StepContext
     ) -> AbstractAsyncContextManager[Container]:
         """Yield a container that sees what a step of ``op`` would; its own process is not run, and nothing is kept.
 

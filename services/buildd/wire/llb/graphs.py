@@ -5,7 +5,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from buildd.llb.ops import Edge, Node
+from buildd.llb.ops import Edge, Node, SourceOp
 from buildd.protocol import SourceFile
 from buildd.provenance.predicate import BuildConfig
 from buildd.wire.llb.decode import metadata_from_proto, op_from_proto, outputs_of, platform_from_proto, unmet
@@ -21,6 +21,8 @@ from sampan.oci.digest import Digest
 MAX_VERTEXES: Final = 20_000
 
 _OPS: Final = "def"  # the field's name, which Python cannot say
+
+_Taken = Callable[[SourceOp], SourceOp]
 
 
 class Graphs:
@@ -56,8 +58,8 @@ class Graphs:
 
     # From a client ----------------------------------------------
 
-    def load(self, definition: bytes) -> Edge | None:
-        """Return what a definition is about; None: an empty tree.
+    def load(self, definition: bytes, taken: _Taken | None = None) -> Edge | None:
+        """See ``build.protocol.Graphs``.
 
         Raises:
             InvalidArgumentError: no definition, too large a one, an operation that cannot be, or an input that is
@@ -81,11 +83,15 @@ class Graphs:
         final = ops.pop(last)[0]
         if final.WhichOneof("op") is not None or len(final.inputs) != 1:
             raise InvalidArgumentError("invalid definition: its last vertex names the one result, and does nothing")
-        nodes = self._nodes(Digest(final.inputs[0].digest), ops, message)
+        nodes = self._nodes(Digest(final.inputs[0].digest), ops, message, taken)
         return _edge(final.inputs[0], nodes, last)
 
     def _nodes(
-        self, target: Digest, ops: Mapping[Digest, tuple[pb.Op, bytes]], message: pb.Definition
+        self,
+        target: Digest,
+        ops: Mapping[Digest, tuple[pb.Op, bytes]],
+        message: pb.Definition,
+        taken: _Taken | None,
     ) -> Mapping[Digest, Node]:
         """Build what ``target`` needs, inputs first; digests cannot form a circle."""
         nodes: dict[Digest, Node] = {}
@@ -104,7 +110,7 @@ class Graphs:
                 waiting += missing
                 continue
             waiting.pop()
-            nodes[digest] = self._node(digest, op, data, nodes, message, located)
+            nodes[digest] = self._node(digest, op, data, nodes, message, located, taken)
         return nodes
 
     def _node(
@@ -115,6 +121,7 @@ class Graphs:
         nodes: Mapping[Digest, Node],
         definition: pb.Definition,
         located: Mapping[str, tuple[SourceFile, tuple[Position, ...]]],
+        taken: _Taken | None,
     ) -> Node:
         # Looking up an entry of a map that is not there would make one.
         said = definition.metadata[digest] if digest in definition.metadata else pb.OpMetadata()
@@ -128,11 +135,16 @@ class Graphs:
         except (InvalidArgumentError, UnimplementedError) as error:
             raise type(error)(f"vertex {digest}: {error}") from error
         inputs = tuple(_edge(each, nodes, digest) for each in message.inputs)
+        asked, op = op, taken(op) if taken is not None and isinstance(op, SourceOp) else op
         node = Node(
             op, inputs, platform_from_proto(message.platform) if message.HasField("platform") else None, metadata
         )
-        self._encoded[node] = data
-        self._digests[node] = digest
+        same = zip(inputs, message.inputs, strict=True)
+        if op == asked and all(self._digests[each.node] == named.digest for each, named in same):
+            self._encoded[node] = data
+            self._digests[node] = digest
+        else:
+            digest = self.digest_of(node)
         if source is not None:
             self._sources[digest] = source
         return node

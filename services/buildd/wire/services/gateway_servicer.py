@@ -18,6 +18,7 @@ from buildd.wire.services.values import (
     definitions_from_proto,
     optional_definition,
     platform_of,
+    policies_from_proto,
     query_from_proto,
     refs_from_proto,
     result_to_proto,
@@ -30,7 +31,7 @@ from sampan.api.buildkit.gateway.v1 import gateway_pb2_grpc as pb_grpc
 from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.build.progress import BuildWarning
 from sampan.build.request import CacheOption
-from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -55,8 +56,6 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
     ) -> pb.ResolveImageConfigResponse:
         """Look an image up."""
         with foreign_errors():
-            if request.SourcePolicies:
-                raise UnimplementedError("source policies are not supported by this builder")
             query = ImageQuery(
                 request.Ref,
                 platform_of(request),
@@ -64,7 +63,7 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
                 request.LogName,
                 request.StoreID if request.ResolverType else "",
             )
-            found = await (await self._gateway(context)).resolve_config(query)
+            found = await (await self._gateway(context)).resolve_config(query, policies_from_proto(request))
         return pb.ResolveImageConfigResponse(Digest=found.digest or "", Config=found.config, Ref=found.reference)
 
     async def ResolveSourceMeta(
@@ -72,16 +71,13 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
     ) -> pb.ResolveSourceMetaResponse:
         """Look a source up."""
         with foreign_errors():
-            if request.SourcePolicies:
-                raise UnimplementedError("source policies are not supported by this builder")
-            state = await (await self._gateway(context)).resolve_source(query_from_proto(request))
+            gateway = await self._gateway(context)
+            state = await gateway.resolve_source(query_from_proto(request), policies_from_proto(request))
         return state_to_proto(state)
 
     async def Solve(self, request: pb.SolveRequest, context: Context) -> pb.SolveResponse:
         """Make a result."""
         with foreign_errors():
-            if request.SourcePolicies:
-                raise UnimplementedError("source policies are not supported by this builder")
             asked = GatewayRequest(
                 optional_definition(request, request.Definition),
                 request.Frontend,
@@ -89,6 +85,7 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
                 definitions_from_proto(request.FrontendInputs),
                 evaluate=request.Evaluate,
                 cache_imports=tuple(CacheOption(each.Type, dict(each.Attrs)) for each in request.CacheImports),
+                policies=policies_from_proto(request),
             )
             result = await (await self._gateway(context)).solve(asked)
         if not request.allowResultReturn:

@@ -18,7 +18,7 @@ import grpc
 from buildd.build.protocol import ContainerRequest, Gateway
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.llb.ops import NO_INPUT, NO_OUTPUT, HostAddress, NetMode, SecretEnv
-from buildd.wire.llb.decode import mount_from_proto, platform_from_proto
+from buildd.wire.llb.decode import mount_from_proto
 from buildd.wire.services.errors import error_status
 from sampan.api.buildkit.gateway.v1 import gateway_pb2 as pb
 from sampan.api.buildkit.solver.v1 import ops_pb2
@@ -64,7 +64,6 @@ def container_from_proto(request: pb.NewContainerRequest) -> ContainerRequest:
         tuple(mounts),
         tuple(refs),
         network,
-        platform_from_proto(request.platform) if request.HasField("platform") else None,
         request.hostname,
         tuple(HostAddress(each.Host, each.IP) for each in request.extraHosts),
     )

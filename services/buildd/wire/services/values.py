@@ -19,7 +19,7 @@ from sampan.api.buildkit.session.v1 import fsutil_pb2
 from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.api.buildkit.sourcepolicy.v1 import policy_pb2
 from sampan.api.buildkit.types.v1 import caps_pb2, worker_pb2
-from sampan.build.policy import Action, Condition, Constraint, Match, Rule
+from sampan.build.policy import Action, Condition, Constraint, Match, Policies, Rule
 from sampan.build.request import CacheOption, Export, PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.json_types import JsonObject
@@ -53,6 +53,13 @@ def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
         policy_session=request.SourcePolicySession,
         internal=request.Internal,
     )
+
+
+def policies_from_proto(
+    request: gateway_pb.SolveRequest | gateway_pb.ResolveImageConfigRequest | gateway_pb.ResolveSourceMetaRequest,
+) -> Policies:
+    """Return the policies that a request brings itself; those without rules are none. InvalidArgumentError."""
+    return tuple(tuple(map(_rule, each.rules)) for each in request.SourcePolicies if each.rules)
 
 
 def _rule(rule: policy_pb2.Rule) -> Rule:

@@ -5,12 +5,13 @@ import pytest
 
 from buildd.build.judging import PolicyDeniedError, SourceJudge
 from buildd.build.protocol import GatewayRequest, LocatedError, SourceQuery, SourceState
-from buildd.llb.ops import SourceOp
-from buildd.protocol import Pinned
+from buildd.llb.ops import Node, SourceOp
+from buildd.protocol import ImageQuery, Pinned
 from buildd.session.protocol import PolicyDecision
 from buildd.source_metadata import GitObjects
+from buildd.wire.llb.graphs import Graphs
 from sampan.build.policy import Action, Rule, SourcePolicy
-from sampan.errors import InvalidArgumentError, PermissionDeniedError, SampanError
+from sampan.errors import InvalidArgumentError, PermissionDeniedError, SampanError, UnimplementedError
 from sampan.oci.platform import Platform
 from tests.unit.buildd.build.building import BASE, Building
 
@@ -146,3 +147,33 @@ async def test_the_sources_of_a_build_are_what_its_client_allows(building: Build
         await build
     assert {"local://dockerfile", image} <= client.asked
     assert building.bench.executor.ran == []
+
+
+CHANGE = Rule(Action.CONVERT, f"docker-image://{BASE}", new_identifier="docker-image://docker.io/library/other:latest")
+
+
+async def test_a_request_of_a_gateway_brings_policies_of_its_own(building: Building) -> None:
+    building.dockerfile("FROM base\n")
+    image = f"docker-image://{BASE}"
+    building.bench.sources.images[image] = building.bench.sources.images["docker-image://base"]
+    building.sources.images[image] = building.bench.sources.images[image]
+    definition = Graphs(frozenset()).dump(Node(SourceOp(image)).output())
+    build = asyncio.create_task(building.builds.solve(building.request(frontend="")))
+    gateway = await building.builds.gateway("build")
+    denied = (Rule(Action.DENY, "*"),)
+    with pytest.raises(PermissionDeniedError, match=f'source "{image}" denied by policy'):
+        await gateway.solve(GatewayRequest(definition, policies=(denied,)))
+    with pytest.raises(PermissionDeniedError, match="denied by policy"):
+        await gateway.resolve_config(ImageQuery(BASE, HOST), (denied,))
+    with pytest.raises(PermissionDeniedError, match="denied by policy"):
+        await gateway.resolve_source(SourceQuery(SourceOp(image), HOST), (denied,))
+    with pytest.raises(UnimplementedError, match="source policies are for definitions"):
+        await gateway.solve(GatewayRequest(frontend="dockerfile.v0", policies=(denied,)))
+    # They are that request's alone, and what they put in a source's place is not there here.
+    assert (await gateway.resolve_config(ImageQuery(BASE, HOST))).reference == BASE
+    await gateway.solve(GatewayRequest(definition, evaluate=True))
+    with pytest.raises(SampanError, match="other"):
+        await gateway.solve(GatewayRequest(definition, evaluate=True, policies=((CHANGE,),)))
+    gateway.fail(SampanError("enough"))
+    with pytest.raises(SampanError, match="enough"):
+        await build

@@ -22,7 +22,7 @@ async def all_of(process: ContainerProcess) -> list[StepOutput]:
 
 async def test_processes_run_in_the_first_one_s_container_and_nothing_is_kept(executing: Yard) -> None:
     wanted = op(Mount("/scratch"), hostname="probe")
-    async with executing.executor.container(wanted, [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(wanted, [executing.base], executing.context()) as container:
         first = await container.start(Program(("sleep", "60"), stdin=True))
         async with aclosing(first.outputs()) as outputs:
             assert await anext(outputs) == StepStarted()
@@ -43,7 +43,7 @@ async def test_processes_run_in_the_first_one_s_container_and_nothing_is_kept(ex
 
 async def test_files_of_its_mounts_are_found_by_their_numbers(executing: Yard) -> None:
     mounts = Mount("/in", input=0, read_only=True), Mount("/cache", type=MountType.CACHE, cache=CacheMount("c"))
-    async with executing.executor.container(op(*mounts), [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(op(*mounts), [executing.base], executing.context()) as container:
         root = container.files(0)
         assert not isinstance(root, Tree | Directory)
         assert root.key in executing.trees.snapshots
@@ -53,13 +53,13 @@ async def test_files_of_its_mounts_are_found_by_their_numbers(executing: Yard) -
             with pytest.raises(NotFoundError, match="out of bounds"):
                 container.files(number)
     secret = Mount("/run/token", type=MountType.SECRET, secret=SecretMount("token", optional=True))
-    async with executing.executor.container(op(secret), [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(op(secret), [executing.base], executing.context()) as container:
         with pytest.raises(NotFoundError, match="mountable 1 not found"):
             container.files(1)
 
 
 async def test_what_is_given_reaches_the_process_and_ends(executing: Yard) -> None:
-    async with executing.executor.container(op(), [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(op(), [executing.base], executing.context()) as container:
         process = await container.start(Program(("cat",), stdin=True))
         await process.give(b"typed")
         await process.give(b"")
@@ -68,7 +68,7 @@ async def test_what_is_given_reaches_the_process_and_ends(executing: Yard) -> No
 
 
 async def test_a_process_that_is_left_is_killed_and_awaited(executing: Yard) -> None:
-    async with executing.executor.container(op(), [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(op(), [executing.base], executing.context()) as container:
         process = await container.start(Program(("sleep", "60")))
         async with aclosing(process.outputs()) as outputs:
             await anext(outputs)
@@ -78,7 +78,7 @@ async def test_a_process_that_is_left_is_killed_and_awaited(executing: Yard) -> 
 
 
 async def test_the_end_of_a_container_ends_its_processes(executing: Yard) -> None:
-    async with executing.executor.container(op(), [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(op(), [executing.base], executing.context()) as container:
         process = await container.start(Program(("sleep", "60")))
         reading = asyncio.create_task(all_of(process))
         await process.started.wait()
@@ -86,7 +86,7 @@ async def test_the_end_of_a_container_ends_its_processes(executing: Yard) -> Non
 
 
 async def test_a_process_that_cannot_be_says_why(executing: Yard) -> None:
-    async with executing.executor.container(op(), [executing.base], None, executing.context()) as container:
+    async with executing.executor.container(op(), [executing.base], executing.context()) as container:
         with pytest.raises(NotFoundError, match="secret token: not found"):
             await container.start(Program(("true",), secret_env=(SecretEnv("token", "TOKEN"),)))
         assert (await all_of(await container.start(Program(("nosuch",)))))[-1] == StepExit(1)

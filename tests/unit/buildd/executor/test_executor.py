@@ -184,13 +184,25 @@ async def test_a_device_is_refused_by_name_or_left_out(executing: Yard) -> None:
     assert executing.progress.logs == b"device vendor/gpu=0 is not available, and left out\n"
 
 
-async def test_a_platform_that_the_host_cannot_run_says_what_to_install(executing: Yard) -> None:
-    with pytest.raises(UnimplementedError, match="qemu-user-static") as caught:
-        await executing.run(op(), platform=Platform("linux", "arm64"))
-    assert "a step for linux/arm64 cannot run on linux/amd64" in str(caught.value)
-    with pytest.raises(UnimplementedError, match="windows/amd64 cannot run on linux/amd64"):
-        await executing.run(op(), platform=Platform("windows", "amd64"))
-    await executing.run(op(), platform=Platform("linux", "386"))
+async def test_a_step_for_another_platform_is_run_and_if_it_fails_says_what_to_install(executing: Yard) -> None:
+    await executing.run(op(), platform=Platform("linux", "arm64"))
+    assert executing.progress.logs == b""
+    with pytest.raises(ProcessError, match=r"exit code: 1$"):
+        await executing.run(op(command="false"), platform=Platform("linux", "arm64"))
+    assert b"programs for linux/arm64 do not run on linux/amd64: no emulator is set up" in executing.progress.logs
+    assert b"qemu-user-static" in executing.progress.logs
+    with pytest.raises(ProcessError):
+        await executing.run(op(command="false"), platform=Platform("windows", "amd64"))
+    assert executing.progress.logs.endswith(b"programs for windows/amd64 do not run on linux/amd64\n")
+
+
+@pytest.mark.parametrize("platform", [None, Platform("linux", "386"), Platform("linux", "amd64")])
+async def test_a_step_that_fails_on_a_platform_of_the_host_says_no_more(
+    executing: Yard, platform: Platform | None
+) -> None:
+    with pytest.raises(ProcessError):
+        await executing.run(op(command="false"), platform=platform)
+    assert executing.progress.logs == b""
 
 
 @pytest.mark.parametrize(
@@ -204,11 +216,9 @@ async def test_a_platform_that_the_host_cannot_run_says_what_to_install(executin
 async def test_an_emulator_counts_if_it_is_there_for_every_root(executing: Yard, text: str, runs: bool) -> None:
     (executing.path / "binfmt").mkdir()
     (executing.path / "binfmt" / "qemu-aarch64").write_text(text)
-    if runs:
-        await executing.run(op(), platform=Platform("linux", "arm64", "v8"))
-    else:
-        with pytest.raises(UnimplementedError):
-            await executing.run(op(), platform=Platform("linux", "arm64", "v8"))
+    with pytest.raises(ProcessError):
+        await executing.run(op(command="false"), platform=Platform("linux", "arm64", "v8"))
+    assert (executing.progress.logs == b"") == runs
 
 
 async def test_a_cancelled_step_leaves_nothing(executing: Yard) -> None:

@@ -77,3 +77,18 @@ def test_a_checksum_is_pinned() -> None:
 def test_expressions_that_cannot_be_are_refused(rule: Rule) -> None:
     with pytest.raises(InvalidArgumentError):
         SourcePolicy((rule,))
+
+
+def test_each_of_several_policies_has_to_allow_a_source() -> None:
+    deny, allow = Rule(Action.DENY, "https://*"), Rule(Action.ALLOW, "https://*")
+    assert SourcePolicy((deny, allow)).apply(Source("https://a")) == Source("https://a")
+    for policy in (SourcePolicy((allow,), (deny,)), SourcePolicy((deny,)).and_then((allow,))):
+        with pytest.raises(PermissionDeniedError):
+            policy.apply(Source("https://a"))
+
+
+def test_what_one_policy_puts_in_a_source_s_place_is_looked_at_by_all() -> None:
+    converted = Rule(Action.CONVERT, "https://a", new_identifier="https://b")
+    assert SourcePolicy().and_then((), (converted,)).apply(Source("https://a")) == Source("https://b")
+    with pytest.raises(PermissionDeniedError, match="https://b"):
+        SourcePolicy((Rule(Action.DENY, "https://b"),)).and_then((converted,)).apply(Source("https://a"))

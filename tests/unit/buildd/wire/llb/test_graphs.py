@@ -157,6 +157,22 @@ def test_equal_nodes_are_one_vertex() -> None:
     assert len(getattr(pb.Definition.FromString(dumped(merged.output())), "def")) == 4  # and what names the result
 
 
+def test_what_a_source_is_replaced_by_makes_other_vertexes_of_all_that_needs_it() -> None:
+    file = SourceFile("Dockerfile", b"FROM a\nRUN b\n")
+    node = Node(OPS["exec"], (IMAGE.output(), CONTEXT.output()), metadata=Metadata(positions=(Position(2, 2),)))
+    read, data = graphs(), graphs().dump(node.output(), file)
+    asked = read.load(data)
+    other = SourceOp("docker-image://docker.io/library/other:latest")
+    taken = read.load(data, lambda op: other if op == IMAGE.op else op)
+    assert asked is not None
+    assert taken is not None
+    assert [each.node.op for each in taken.node.inputs] == [other, CONTEXT.op]
+    vertexes = [(edge.node, *(each.node for each in edge.node.inputs)) for edge in (asked, taken)]
+    digests = [list(map(read.digest_of, some)) for some in vertexes]
+    assert [one == two for one, two in zip(*digests, strict=True)] == [False, False, True]
+    assert read.source_of(digests[1][0]) == file
+
+
 def test_lines_travel_with_the_file_that_they_are_in() -> None:
     file = SourceFile("Dockerfile", b"FROM a\nRUN b\n")
     image = replace(IMAGE, metadata=Metadata(positions=(Position(1, 1),)))
