@@ -78,7 +78,8 @@ async def build(service: Service[CriConfig]) -> None:
 
     configuration = await stack.enter_async_context(Configuration(config.cni_conf_dir))
     metrics = CriMetrics(service.metrics)
-    chain = Chain(Programs([Path(each) for each in config.cni_bin_dirs]), metrics, config.cni_timeout_s)
+    programs = Programs([Path(each) for each in config.cni_bin_dirs])
+    chain = Chain(programs, metrics, config.cni_timeout_s, layout.run(NAME) / "cni")
     networks = PodNetworks(lambda: configuration.network, chain, StoredRecords(store), netns.exists)
     stack.push_async_callback(networks.close)
     configuration.on_change(networks.changed)

@@ -7,8 +7,11 @@ Reference: CNI specification 1.1, section 3.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, Protocol
 
 from crid.cni.config import best_version
@@ -29,6 +32,12 @@ _MOST_AT_ONCE: Final = 64
 # How long a plugin has to say what versions it speaks.
 _VERSION_S: Final = 10.0
 
+# Before version 1.3 of the plugins, this one's CHECK looks for a pod's rules of IPv4 with the program for IPv6 as well,
+# and the other way round: they are not there, and it says so of every pod with a host port, if both programs work.
+_PORTMAP: Final = "portmap"
+_TABLES: Final = ("iptables", "ip6tables")
+_FAILS: Final = "/bin/false"
+
 
 class Meter(Protocol):
     """Counts what plugins do."""
@@ -40,11 +49,12 @@ class Meter(Protocol):
 class Chain:
     """Asks plugins. For one event loop."""
 
-    def __init__(self, programs: Programs, meter: Meter, timeout_s: float) -> None:
-        """``timeout_s`` is how long one plugin may take."""
+    def __init__(self, programs: Programs, meter: Meter, timeout_s: float, scratch: Path) -> None:
+        """``timeout_s`` is how long one plugin may take; ``scratch`` is a directory for what they are to find."""
         self._programs = programs
         self._meter = meter
         self._timeout_s = timeout_s
+        self._scratch = scratch
         self._adding = asyncio.Semaphore(_MOST_AT_ONCE)
         self._other = asyncio.Semaphore(_MOST_AT_ONCE)
         self._spoken: dict[tuple[str, int, int, int], frozenset[str]] = {}  # by file, as stat(2) knows it
@@ -98,8 +108,14 @@ class Chain:
         if attachment.network.disable_check or not has(attachment.version, Command.CHECK):
             return
         for plugin in attachment.network.plugins:
-            document = self._document(attachment, plugin, attachment.result)
-            await self._ask(plugin.type, Command.CHECK, document, _variables(attachment))
+            document, variables = self._document(attachment, plugin, attachment.result), _variables(attachment)
+            try:
+                await self._ask(plugin.type, Command.CHECK, document, variables)
+            except PluginError:
+                if plugin.type != _PORTMAP or not (alone := _by_family(document, self._scratch)):
+                    raise
+                for question, further in alone:
+                    await self._ask(plugin.type, Command.CHECK, question, {**variables, **further})
 
     async def status(self, network: Network, version: str, timeout_s: float) -> str:
         """Return why plugins could not take a pod, or nothing."""
@@ -206,3 +222,35 @@ def _variables(attachment: Attachment) -> dict[str, str]:
     if attachment.netns is not None:
         variables["CNI_NETNS"] = str(attachment.netns)
     return variables
+
+
+def _by_family(document: JsonObject, scratch: Path) -> list[tuple[JsonObject, Mapping[str, str]]]:
+    """Return what to ask ``portmap``, and with which variables, for each family that the pod has addresses of.
+
+    It finds the other family's program to be one that fails, as where it does not work; those programs are links in
+    ``scratch``.
+
+    Raises:
+        UnavailableError: those links cannot be made.
+    """
+    previous = document.get("prevResult")
+    if not isinstance(previous, dict) or not isinstance(addresses := previous.get("ips"), list):
+        return []
+    questions: list[tuple[JsonObject, Mapping[str, str]]] = []
+    for is_ipv6, other in enumerate(reversed(_TABLES)):
+        if own := [each for each in addresses if (":" in str(each["address"])) == is_ipv6]:
+            path = os.pathsep.join((str(_failing(other, scratch)), os.environ.get("PATH", os.defpath)))
+            questions.append(({**document, "prevResult": {**previous, "ips": own}}, {"PATH": path}))
+    return questions
+
+
+def _failing(program: str, scratch: Path) -> Path:
+    """Return a directory in which a program of this name fails."""
+    directory = scratch / f"without-{program}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # of an earlier question
+            (directory / program).symlink_to(_FAILS)
+    except OSError as error:
+        raise UnavailableError(f"CNI plugin {_PORTMAP} CHECK: {error.filename}: {error.strerror}") from error
+    return directory

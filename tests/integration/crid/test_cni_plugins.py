@@ -59,7 +59,7 @@ class Host:
         return {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "ipam": self.ipam()}
 
     def networks(self) -> PodNetworks:
-        chain = Chain(Programs([PLUGINS]), CountingMeter(), PATIENCE_S)
+        chain = Chain(Programs([PLUGINS]), CountingMeter(), PATIENCE_S, self.root / "scratch")
         return PodNetworks(lambda: load(self.net_d), chain, self.records, netns.exists, first_wait_s=0.05)
 
     def leased(self) -> set[str]:
@@ -199,6 +199,7 @@ def test_a_port_of_the_host_leads_to_the_pod_until_it_goes(host: Host) -> None:
         await networks.add(pod)
         with echo_server(pod.netns, 7000):
             assert await asyncio.get_running_loop().run_in_executor(None, in_host) == b"hello"
+        await networks.check("a")
         await networks.remove("a")
         with pytest.raises(OSError, match="refused"):
             await asyncio.get_running_loop().run_in_executor(None, in_host)
@@ -209,6 +210,28 @@ def test_a_port_of_the_host_leads_to_the_pod_until_it_goes(host: Host) -> None:
 def in_host() -> bytes:
     # A thread that the loop has started is where its starter is.
     return exchange("10.123.0.1", 17000)
+
+
+@pytest.mark.parametrize(
+    ("subnets", "tool"), [(("10.123.0.0/24",), "iptables"), (("10.123.0.0/24", "fd00:123::/64"), "ip6tables")]
+)
+def test_check_finds_a_port_of_each_family_that_leads_nowhere(host: Host, subnets: tuple[str, ...], tool: str) -> None:
+    ipam = {"type": "host-local", "dataDir": str(host.leases), "ranges": [[{"subnet": each}] for each in subnets]}
+    ports = {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}}
+    host.configure({**host.bridge(), "ipam": ipam}, ports)
+
+    async def job(networks: PodNetworks) -> None:
+        pod = host.pod("a", (PortMapping(7000, 17000),))
+        await host.make_namespace(pod)
+        await networks.add(pod)
+        await networks.check("a")
+        process = await asyncio.create_subprocess_exec(tool, "--table", "nat", "--flush", "CNI-HOSTPORT-DNAT")
+        assert await process.wait() == 0
+        with pytest.raises(PluginError, match="portmap CHECK"):
+            await networks.check("a")
+        await networks.remove("a")
+
+    host.run(job)
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])

@@ -57,7 +57,7 @@ class Parts:
             self.killed += sorted(sandboxes)
             return 0
 
-        chain = Chain(Programs([self.plugins.directory]), self.meter, timeout_s)
+        chain = Chain(Programs([self.plugins.directory]), self.meter, timeout_s, self.root / "scratch")
         return PodNetworks(
             lambda: load(self.net_d), chain, self.records, Path.exists, kill_left=kill_left, first_wait_s=0.01
         )

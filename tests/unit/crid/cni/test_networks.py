@@ -275,6 +275,25 @@ async def test_check_finds_what_is_broken(parts: Parts, networks: PodNetworks) -
         await networks.check("s1")
 
 
+async def test_portmap_is_asked_again_for_the_families_that_a_pod_has(
+    parts: Parts, networks: PodNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = CniPlugins(parts.root / "tools")
+    for tool in ("iptables", "ip6tables"):
+        tools.write(tool, "exit 0")
+    monkeypatch.setenv("PATH", str(tools.directory), prepend=":")
+    looks = "[ $CNI_COMMAND = CHECK ] && ip6tables && { echo no IPv6 rules >&2; exit 1; }"
+    parts.plugins.write("portmap", f"{looks}; echo '{json.dumps(result('10.1.0.2/16'))}'")
+    await networks.add(parts.pod())
+    await networks.check("s1")
+    assert parts.plugins.calls.count("CHECK portmap s1") == 2
+    assert parts.plugins.stdin("portmap", "CHECK")["prevResult"] == result("10.1.0.2/16")
+    parts.plugins.write("portmap", "echo no rules >&2; exit 1")
+    with pytest.raises(PluginError, match="no rules"):
+        await networks.check("s1")
+    parts.plugins.works("portmap")
+
+
 @pytest.mark.parametrize("more", [{"disableCheck": True}, {"version": "0.3.1"}])
 async def test_check_is_not_asked_where_there_is_none(parts: Parts, more: dict[str, str]) -> None:
     parts.configure("bridge", **more)
