@@ -1,6 +1,8 @@
 """What happens around every gRPC method: metrics, a request id for the logs, and errors on their way out."""
 
+import bisect
 import contextlib
+import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +27,7 @@ _KINDS = {
     (True, True): "bidi_stream",
 }
 _MOST_BYTES = 4096  # of metadata: gRPC takes 8 KiB in all
+_AS_THEY_ARE = frozenset(range(0x20, 0x7F)) - {ord("%")}  # bytes of a message; gRPC writes three for each other one
 _SENDING = frozenset(kind for (sends, _), kind in _KINDS.items() if sends)
 
 
@@ -160,7 +163,11 @@ def _span(
 def _bounded(words: str) -> str:
     """Return what can travel as metadata: a stranger's text in it may be of any length and hold anything."""
     encoded = words.encode(errors="replace")
-    return encoded[: _MOST_BYTES - 3].decode(errors="ignore") + "…" if len(encoded) > _MOST_BYTES else encoded.decode()
+    ends = list(itertools.accumulate(1 if byte in _AS_THEY_ARE else 3 for byte in encoded))
+    if not ends or ends[-1] <= _MOST_BYTES:
+        return encoded.decode()
+    mark = "…"
+    return encoded[: bisect.bisect_right(ends, _MOST_BYTES - 3 * len(mark.encode()))].decode(errors="ignore") + mark
 
 
 async def _refuse_early(context: grpc.aio.ServicerContext[Any, Any], reason: str, words: str) -> None:

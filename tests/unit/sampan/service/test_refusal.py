@@ -18,7 +18,7 @@ _CALLS = 100
 
 class _Handlers(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        methods = {"Refuse": self._refuse, "Fail": self._fail, "End": self._end}
+        methods = {"Refuse": self._refuse, "Fail": self._fail, "End": self._end, "Babble": self._babble}
         return grpc.stream_unary_rpc_method_handler(methods[details.method.rpartition("/")[2]])
 
     async def _refuse(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
@@ -28,6 +28,9 @@ class _Handlers(grpc.GenericRpcHandler):
     async def _fail(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         await anext(requests)
         raise KeyError("a secret of the code")
+
+    async def _babble(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        raise InvalidArgumentError(f"it said: {bytes(range(256)).decode(errors='replace') * 30}")
 
     async def _end(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         await anext(requests)
@@ -64,6 +67,19 @@ async def test_a_bug_is_told_as_one_to_whoever_is_still_sending(channel: grpc.ai
     for _ in range(_CALLS):
         with pytest.raises(InternalError, match=r"^internal error \(request [0-9a-f]+\)$"), rpc_errors():
             await method(_endless())
+
+
+async def test_what_a_stranger_babbled_is_told_to_clients_that_take_little(
+    channel: grpc.aio.Channel, tmp_path: Path
+) -> None:
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as foreign:  # with no option of ours
+        method: Any = foreign.stream_unary("/test.Test/Babble")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await method(iter([b""]))
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    words = raised.value.details() or ""
+    assert words.startswith("it said: \0\1\2")
+    assert words.endswith("…")
 
 
 async def test_a_service_that_goes_away_is_still_said_to_have_gone(channel: grpc.aio.Channel) -> None:
