@@ -116,15 +116,16 @@ class WarmParent:
         """Return when nobody has come for some time and nothing runs any more."""
         last_s = time.monotonic()
         while True:
-            ready = [fd for fd, _ in self._poll.poll(1000 * (self._idle_s if self._spare else _QUIET_S))]
+            ready = {fd for fd, _ in self._poll.poll(1000 * (self._idle_s if self._spare else _QUIET_S))}
             now_s = time.monotonic()
-            for fd in ready:
+            # Who has ended comes first: what is made for a client may get the number of a descriptor that was closed.
+            for fd in ready - {self._listener.fileno()}:
                 if fd in self._workers:
                     self._bury(self._workers[fd])
-                elif self._spare is not None and fd == self._spare.pidfd:
+                elif self._spare is not None:
                     self._drop_spare(self._spare)
-                elif self._take():
-                    last_s = now_s
+            if self._listener.fileno() in ready and self._take():
+                last_s = now_s
             if not self._workers and now_s - last_s >= self._idle_s:
                 if self._spare is not None:
                     self._drop_spare(self._spare)
