@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import ADDRESS, Cluster, run_cluster
+from tests.support.cluster import ADDRESS, DNS, Cluster, run_cluster
 from tests.support.cri import Cri, run_cri
+from tests.support.go_clients import go_program
 from tests.support.kubelet import NODE
 from tests.support.tools import eventually, long_time
 
@@ -43,7 +44,8 @@ def name(cluster: Cluster, unique: Callable[[str], str]) -> Iterator[str]:
     """A name; whatever is called so is gone after the test."""
     chosen = unique("try")
     yield chosen
-    kinds = "deployment,statefulset,service,cronjob,job,configmap,secret,pod"
+    kinds = "deployment,statefulset,daemonset,service,cronjob,job,configmap,secret,pod,serviceaccount"
+    kinds += ",clusterrole,clusterrolebinding"
     cluster.kubectl("delete", kinds, f"--selector=test={chosen}", "--grace-period=1")
 
 
@@ -203,6 +205,88 @@ def test_kubectl_reaches_into_a_pod(cluster: Cluster, name: str, box: Box, tmp_p
         forward.communicate()
 
 
+def test_a_log_is_followed_over_its_rotation_and_a_container_attached_to(cluster: Cluster, name: str, box: Box) -> None:
+    lines = [f"line {number} {'x' * 100}" for number in range(5000)]  # more than a file may have
+    script = f"seq 0 4999 | sed 's/.*/line & {'x' * 100}/'; while read word; do echo heard $word; done"
+    cluster.apply(pod(name, box(script, stdin=True)))
+    cluster.ready(name)
+    follow = subprocess.Popen(cluster.command("logs", "--follow", name), stdout=subprocess.PIPE, text=True)
+    try:
+        assert follow.stdout is not None
+        assert [follow.stdout.readline() for _ in lines] == [f"{line}\n" for line in lines]
+        cluster.until(lambda: len(cluster.kubelet.log_files_of(f"default_{name}", "main")) > 1, "the log is rotated")
+        attach = subprocess.Popen(
+            cluster.command("attach", "--stdin", "--quiet", name),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        try:
+            assert attach.stdin is not None
+            assert attach.stdout is not None
+            attach.stdin.write("something\n")
+            attach.stdin.flush()
+            assert "heard something\n" in attach.stdout
+        finally:
+            attach.kill()
+            attach.communicate()
+        assert follow.stdout.readline() == "heard something\n"
+    finally:
+        follow.kill()
+        follow.communicate()
+
+
+def role(role: str, owner: str, made: dict[str, Any]) -> dict[str, Any]:
+    """Have an object be found by its role, and be gone after the test of ``owner``."""
+    made["metadata"]["labels"] = {"test": owner, "role": role}
+    return made
+
+
+def coredns(name: str, box: Box) -> list[dict[str, Any]]:
+    """CoreDNS in a pod, which asks the API server at its service's address with its account's token."""
+    rules = [
+        {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": ["list", "watch"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+    ]
+    group = "rbac.authorization.k8s.io"
+    whose = [{"kind": "ServiceAccount", "name": name, "namespace": "default"}]
+    binding = {"roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}, "subjects": whose}
+    capabilities = {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+    server = box(
+        "exec /coredns -conf /config/Corefile",
+        securityContext={"readOnlyRootFilesystem": True, "capabilities": capabilities},
+        readinessProbe={"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+        volumeMounts=[{"name": "program", "mountPath": "/coredns"}, {"name": "config", "mountPath": "/config"}],
+    )
+    volumes = [
+        {"name": "program", "hostPath": {"path": str(go_program("coredns")), "type": "File"}},
+        {"name": "config", "configMap": {"name": name}},
+    ]
+    ports = [{"name": each.lower(), "port": 53, "protocol": each} for each in ("UDP", "TCP")]
+    more = {"serviceAccountName": name, "dnsPolicy": "Default", "volumes": volumes}
+    return [
+        thing("ServiceAccount", name),
+        thing("ClusterRole", name, f"{group}/v1", rules=rules),
+        thing("ClusterRoleBinding", name, f"{group}/v1", **binding),
+        thing("ConfigMap", name, data={"Corefile": ".:53 {\nerrors\nready\nkubernetes cluster.local\n}\n"}),
+        thing("Service", name, spec={"clusterIP": DNS, "selector": {"test": name, "role": "dns"}, "ports": ports}),
+        role("dns", name, pod(name, server, **more)),
+    ]
+
+
+def test_pods_find_each_other_by_name(cluster: Cluster, name: str, box: Box) -> None:
+    headless = {"clusterIP": "None", "selector": {"test": name, "role": "web"}, "ports": [{"port": 8080}]}
+    site = f"{name}-site"
+    cluster.apply(
+        *coredns(name, box),
+        role("service", name, thing("Service", site, spec=headless)),
+        role("web", name, pod(f"{name}-web", box(SERVE), hostname="first", subdomain=site)),
+        role("client", name, pod(f"{name}-client", box(f"exec sleep {long_time()}"))),
+    )
+    for each in (name, f"{name}-web", f"{name}-client"):
+        cluster.ready(each)
+    ask = ("exec", f"{name}-client", "--", "wget", "-qO-", f"http://first.{site}:8080/")
+    cluster.until(lambda: cluster.kubectl_fails(*ask).stdout.startswith("first\n"), "the name leads to the pod")
+
+
 def test_a_terminal_is_one_of_the_clients_size(cluster: Cluster, name: str, box: Box) -> None:
     cluster.apply(pod(name, box(f"exec sleep {long_time()}")))
     cluster.ready(name)
@@ -280,6 +364,31 @@ def test_a_port_of_the_host_leads_to_its_pod(cluster: Cluster, name: str, box: B
     eventually(lambda: name in subprocess.run(ask, capture_output=True, text=True).stdout, "the port is reached", 60)
 
 
+def test_a_daemon_set_has_the_nodes_network(cluster: Cluster, name: str, box: Box) -> None:
+    script = "mkdir /tmp/www; echo node > /tmp/www/index.html; exec httpd -f -p 18082 -h /tmp/www"
+    probe = {"tcpSocket": {"port": 18082}, "periodSeconds": 1}
+    content = template(name, box(script, readinessProbe=probe), hostNetwork=True)
+    spec = {"selector": {"matchLabels": {"test": name}}, "template": content}
+    cluster.apply(thing("DaemonSet", name, "apps/v1", spec=spec))
+    cluster.kubectl("rollout", "status", f"daemonset/{name}", "--timeout=100s")
+    ask = cluster.cri.namespace.enter("curl", "--silent", "--fail", f"http://{ADDRESS}:18082/")
+    assert subprocess.run(ask, capture_output=True, text=True, timeout=60).stdout == "node\n"
+
+
+def test_a_pod_with_users_of_its_own_reads_and_writes_its_volumes(cluster: Cluster, name: str, box: Box) -> None:
+    mounts = [{"name": "map", "mountPath": "/map"}, {"name": "data", "mountPath": "/data"}]
+    volumes = [{"name": "map", "configMap": {"name": name}}, {"name": "data", "emptyDir": {}}]
+    script = f"cut -c1-22 /proc/self/uid_map; cat /map/a; echo > /data/x; stat -c %u /data/x; exec sleep {long_time()}"
+    cluster.apply(
+        thing("ConfigMap", name, data={"a": "mapped\n"}),
+        pod(name, box(script, volumeMounts=mounts), hostUsers=False, volumes=volumes),
+    )
+    cluster.ready(name)
+    inside, outside, *said = cluster.kubectl("logs", name).split()
+    assert (inside, said) == ("0", ["mapped", "0"])
+    assert int(outside) >= 65536
+
+
 def test_a_node_is_drained_and_takes_pods_again(cluster: Cluster, name: str, box: Box) -> None:
     cluster.apply(web(name, box, "one", 2))
     cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=100s")
@@ -290,13 +399,14 @@ def test_a_node_is_drained_and_takes_pods_again(cluster: Cluster, name: str, box
     cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=100s")
 
 
-def test_pods_outlive_every_service_of_the_engine(cluster: Cluster, name: str, box: Box) -> None:
+def test_pods_outlive_every_service_of_the_engine_and_kubelet(cluster: Cluster, name: str, box: Box) -> None:
     cluster.apply(web(name, box, "one", 2))
     cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=100s")
     selector = f"--selector=test={name}"
     before = [one["status"]["containerStatuses"][0]["containerID"] for one in cluster.get("pod", selector)["items"]]
     for service in ("crid", "runtimed", "snapshotter", "imaged"):
         cluster.cri.engine.kill(service)
+    cluster.kubelet.restart()
     cluster.kubectl("scale", f"deployment/{name}", "--replicas=3")
     cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=100s")
     after = [one["status"]["containerStatuses"][0] for one in cluster.get("pod", selector)["items"]]

@@ -17,6 +17,9 @@ from tests.support.tools import eventually, need
 # What the node is reached at: no component advertises an address of the loopback.
 ADDRESS: Final = "192.0.2.1"
 
+# Where pods look for names, if a service with this address is made.
+DNS: Final = "10.96.0.10"
+
 _SERVICES: Final = "10.96.0.0/16"
 _ETCD: Final = "http://127.0.0.1:2379"
 _SERVER: Final = "https://127.0.0.1:6443"
@@ -124,7 +127,8 @@ def run_cluster(cri: Cri, directory: Path) -> Iterator[Cluster]:
             "--conntrack-tcp-timeout-established=0",
             "--conntrack-tcp-timeout-close-wait=0",
         )
-        options = (kubeconfig["kubelet"], f"--node-ip={ADDRESS}")
+        names = (f"--cluster-dns={DNS}", "--cluster-domain=cluster.local")
+        options = (kubeconfig["kubelet"], f"--node-ip={ADDRESS}", *names)
         program = (str(go_program("kubernetes")), "kubelet")
         kubelet = stack.enter_context(run_kubelet(cri, directory, program, options))
         cluster = Cluster(cri, kubelet, directory)

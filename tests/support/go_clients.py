@@ -58,6 +58,7 @@ PROGRAMS: Final = {
         "github.com/docker/compose/v2/cmd",
         stamp="github.com/docker/compose/v2/internal.Version",
     ),
+    "coredns": Program("github.com/coredns/coredns", "v1.15.0", source="coredns"),
     "crictl": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/crictl"),
     "critest": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/critest", tests=True),
     "kubelet": Program("k8s.io/kubernetes", "v1.37.2", "k8s.io/kubernetes/cmd/kubelet", staged="v0.37.2"),

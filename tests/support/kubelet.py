@@ -30,12 +30,52 @@ _LINKS: Final = Path("/var/log/containers")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
+class Process:
+    """Its process, which may be killed and begun anew."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command = command
+        self._log = log
+        self.start()
+
+    def start(self) -> None:
+        """Begin it."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """Kill it; return when it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Ask it to end; return when it has."""
+        self._process.terminate()
+        self._process.wait(_CALL_S)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        return self._process.poll() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Kubelet:
     """One that runs."""
 
     cri: Cri
     directory: Path
+    process: Process
+
+    def restart(self) -> None:
+        """Kill it and begin it anew; return when it serves."""
+        self.process.kill()
+        self.process.start()
+        self.serves()
+
+    def serves(self) -> None:
+        """Return when it serves."""
+        eventually(lambda: _serves(self), "kubelet serves", _START_S)
 
     def apply(self, name: str, spec: dict[str, Any], **metadata: Any) -> None:
         """Have a pod run."""
@@ -100,8 +140,12 @@ class Kubelet:
         return self.get(f"containerLogs/tests/{pod}-{NODE}/{container}")
 
     def log_files(self, pod: str, container: str) -> list[Path]:
-        """Return the files of a container's log."""
-        return sorted((self.directory / "pods").glob(f"tests_{pod}-{NODE}_*/{container}/*"))
+        """Return the files of a container's log, of a pod of a file's."""
+        return self.log_files_of(f"tests_{pod}-{NODE}", container)
+
+    def log_files_of(self, pod: str, container: str) -> list[Path]:
+        """Return the files of a container's log; ``pod`` is NAMESPACE_NAME."""
+        return sorted((self.directory / "pods").glob(f"{pod}_*/{container}/*"))
 
     def tail(self) -> str:
         """Return the end of kubelet's own log."""
@@ -121,7 +165,6 @@ def run_kubelet(
     cri: Cri, directory: Path, program: Sequence[str] = (), further: Sequence[str] = ()
 ) -> Iterator[Kubelet]:
     """Run one until the block ends, of another program and with further options; its pods end before it does."""
-    kubelet = Kubelet(cri, directory)
     (directory / "manifests").mkdir()
     parent = f"sampan-{directory.name}"
     config = directory / "kubelet.json"
@@ -129,21 +172,20 @@ def run_kubelet(
     options = (f"--config={config}", f"--root-dir={directory / 'root'}", f"--hostname-override={NODE}", "--v=2")
     program = program or [str(go_program("kubelet"))]
     command = cri.namespace.enter(*program, *options, f"--cert-dir={directory / 'kubelet-pki'}", *further)
-    with _machine_as_before(directory, parent), (directory / "kubelet.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    with _machine_as_before(directory, parent):
+        kubelet = Kubelet(cri, directory, Process(command, directory / "kubelet.log"))
         try:
-            eventually(lambda: _serves(kubelet, process), "kubelet serves", _START_S)
+            kubelet.serves()
             yield kubelet
             for manifest in list((directory / "manifests").iterdir()):
                 kubelet.delete(manifest.stem)
         finally:
-            process.terminate()
-            process.wait(_CALL_S)
+            kubelet.process.end()
             cri.crictl("rmp", "--all", "--force")  # it removes ended pods a minute later, and would take that along
 
 
-def _serves(kubelet: Kubelet, process: "subprocess.Popen[bytes]") -> bool:
-    assert process.poll() is None, f"kubelet has ended\n{kubelet.tail()}"
+def _serves(kubelet: Kubelet) -> bool:
+    assert not kubelet.process.has_ended, f"kubelet has ended\n{kubelet.tail()}"
     with contextlib.suppress(subprocess.CalledProcessError):
         return kubelet.get("healthz") == "ok"
     return False
