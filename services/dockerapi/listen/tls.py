@@ -16,8 +16,9 @@ from sampan.log import log
 # Of what a client has sent, decrypted at a time.
 _READ_BYTES: Final = 256 << 10
 
-# OpenSSL's buffer is as large as the largest piece that ever went into it, for as long as the connection lives.
-_PIECE_BYTES: Final = 32 << 10
+# OpenSSL's buffers, of what is sent as of what is received, are as large as the largest piece that ever went into them,
+# for as long as the connection lives. A record has no more than this.
+_PIECE_BYTES: Final = 16 << 10
 _HANDSHAKE_PIECE_BYTES: Final = 512
 
 # A handshake takes two round trips. Whoever needs longer than this is not coming.
@@ -221,12 +222,14 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Encrypt and send."""
         if self._closing or self._eof_written or not data or self._tls is None:
             return
-        try:
-            self._tls.write(data)
-        except ssl.SSLError:
-            self.abort()
-            return
-        self._flush()
+        view = memoryview(data)
+        for position in range(0, len(view), _PIECE_BYTES):
+            try:
+                self._tls.write(view[position : position + _PIECE_BYTES])
+            except ssl.SSLError:
+                self.abort()
+                return
+            self._flush()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Encrypt and send, in one piece."""

@@ -1,6 +1,7 @@
 """The Docker API over TLS: who gets in, what a half-close is, and files that change."""
 
 import asyncio
+import contextlib
 import ssl
 import time
 
@@ -190,3 +191,37 @@ async def test_a_client_that_says_nothing_is_left_when_the_service_ends(tls: Tcp
     async with asyncio.timeout(60):
         assert await client.read() == b""
     client.writer.close()
+
+
+class Sent(asyncio.Transport):
+    """A TCP transport that notes what is written, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.pieces.append(bytes(data))
+
+
+async def test_what_is_sent_is_never_held_in_one_piece(tls: TcpApi) -> None:
+    raw, server = Sent(), tls.listener()
+    assert isinstance(server, tls_module.TlsConnection)
+    server.connection_made(raw)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = tls.certs.client_context("alice").wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while not server._admitted:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        server.data_received(outgoing.read())
+        incoming.write(b"".join(raw.pieces))
+        raw.pieces.clear()
+    said = bytes(range(256)) * 4000
+    server.write(memoryview(said))
+    assert max(map(len, raw.pieces)) < 20_000
+    incoming.write(b"".join(raw.pieces))
+    heard = b""
+    while len(heard) < len(said):
+        heard += client.read(1 << 20)
+    assert heard == said
+    server.connection_lost(None)
