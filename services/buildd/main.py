@@ -5,10 +5,12 @@ import contextlib
 import os
 import secrets
 import time
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from buildd.assembly import SERVICE, Settings, assemble
+from buildd.assembly import SERVICE, Assembled, Settings, assemble
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
@@ -25,7 +27,7 @@ from buildd.remote_cache.imports import CacheImports
 from buildd.session.attached import AttachedSessions
 from buildd.session.clients import Clients
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
-from buildd.sources.sources import Stores, open_sources
+from buildd.sources.sources import BuildSources, Stores, open_sources
 from buildd.wire.front import Front
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.services.content_servicer import HistoryContentServicer
@@ -43,6 +45,7 @@ from sampan.handing.desk import Desk
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
 from sampan.service.harness import Service, run
+from sampan.store.database import Store
 from sampan.sys.files import sync_directory
 
 _REACH_S: Final = 20.0  # the services that this one needs start before it
@@ -86,76 +89,95 @@ async def _build(service: Service[Config]) -> None:
     store = await service.open_store(data / "cache.db", "buildd.schema")
     stack.push_async_callback(last_words.find)  # while that is open, and nothing else that could add to it
     sessions = AttachedSessions(ServedSession)
-    clients = Clients(sessions)
-    content = ContentClient(engine.channels["imaged"])
-    metrics = BuildMetrics(service.metrics)
-    settings = Settings(
-        config.max_parallelism,
-        config.bounds,
-        config.defer_bytes,
-        config.max_processes,
-    )
-    parts = await stack.enter_async_context(
-        assemble(
-            engine,
-            layout,
-            store,
-            sessions,
-            lambda files, keeper: open_sources(
-                data / "sources", Stores(engine.images, content, engine.layers), files, sessions, keeper, metrics
-            ),
-            settings,
-            metrics,
-        )
-    )
+    base = _Base(
+        engine, ContentClient(engine.channels["imaged"]), store, sessions, Clients(sessions),
+        BuildMetrics(service.metrics),
+    )  # fmt: skip
+    parts = await stack.enter_async_context(_assemble(service, base))
     last_words.cache = parts.cache
     driver = (await engine.layers.drivers()).driver
     bridge = await engine.runtime.networks.get(BRIDGE)
-    layers = LayerConverter(content, engine, parts.files, data / "converted")
+    layers = LayerConverter(base.content, engine, parts.files, data / "converted")
     await layers.recover()
     desk = Desk(layout.desk(SERVICE))
     stack.push_async_callback(desk.close)
     front = Front(sessions, desk)
     worker = describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable)
-    builds = Builds(
-        Parts(
-            solver=parts.solver,
-            sources=parts.sources,
-            files=parts.files,
-            exporters=BuildExporters(
-                content,
-                engine.images,
-                parts.trees,
-                parts.files,
-                layers,
-                clients,
-                lambda image, names: publish.built(engine.runtime.events, image, names),
-            ),
-            cache=parts.cache,
-            created=parts.created,
-            caches=Caches(
-                lambda: CacheImports(parts.sources.images, content, clients, engine.images.kept),
-                CacheExports(content, engine.images, layers, clients, time.time_ns),
-            ),
-            sessions=sessions,
-            history=History(store, UpdatesCodec()),
-            frontend=DockerfileFrontend(),
-            frontends=FrontendParts(parts.executor, front.serve_frontend, worker),
-            graphs=lambda: Graphs(LLB),
-            worker=worker,
-            allowed=_allowed(config),
-            failure=error_status,
-            now_ns=time.time_ns,
-            meter=metrics,
-            ahead=parts.sources.local.ahead,
-        )
-    )
+    builds = Builds(_parts(config, base, parts, layers, FrontendParts(parts.executor, front.serve_frontend, worker)))
     stack.push_async_callback(builds.close)
     service.end_when_idle(config.idle_s, lambda: bool(parts.solver.running) or parts.cache.is_due)
     service.serve(ControlServicer(builds))
     service.stand_before(front.listening)
     service.serve(GatewayServicer(builds))
     service.serve(HistoryContentServicer(builds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What everything else is made of."""
+
+    engine: Services
+    content: ContentClient
+    store: Store
+    sessions: AttachedSessions
+    clients: Clients
+    metrics: BuildMetrics
+
+
+def _assemble(service: Service[Config], base: _Base) -> AbstractAsyncContextManager[Assembled[BuildSources]]:
+    config, engine = service.config, base.engine
+    stores = Stores(engine.images, base.content, engine.layers)
+    place = service.layout.data(SERVICE) / "sources"
+    return assemble(
+        engine,
+        service.layout,
+        base.store,
+        base.sessions,
+        lambda files, keeper: open_sources(place, stores, files, base.sessions, keeper, base.metrics),
+        Settings(config.max_parallelism, config.bounds, config.defer_bytes, config.max_processes),
+        base.metrics,
+    )
+
+
+def _parts(
+    config: Config,
+    base: _Base,
+    parts: Assembled[BuildSources],
+    layers: LayerConverter,
+    frontends: FrontendParts,
+) -> Parts:
+    engine, content, clients = base.engine, base.content, base.clients
+    return Parts(
+        solver=parts.solver,
+        sources=parts.sources,
+        files=parts.files,
+        exporters=BuildExporters(
+            content,
+            engine.images,
+            parts.trees,
+            parts.files,
+            layers,
+            clients,
+            lambda image, names: publish.built(engine.runtime.events, image, names),
+        ),
+        cache=parts.cache,
+        created=parts.created,
+        caches=Caches(
+            lambda: CacheImports(parts.sources.images, content, clients, engine.images.kept),
+            CacheExports(content, engine.images, layers, clients, time.time_ns),
+        ),
+        sessions=base.sessions,
+        history=History(base.store, UpdatesCodec()),
+        frontend=DockerfileFrontend(),
+        frontends=frontends,
+        graphs=lambda: Graphs(LLB),
+        worker=frontends.worker,
+        allowed=_allowed(config),
+        failure=error_status,
+        now_ns=time.time_ns,
+        meter=base.metrics,
+        ahead=parts.sources.local.ahead,
+    )
 
 
 class _LastWords:
