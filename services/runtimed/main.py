@@ -3,19 +3,16 @@
 import asyncio
 import os
 import random
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from runtimed.archives.archives import Archives
-from runtimed.cgroups.naming import CgroupNames, read_driver
 from runtimed.cgroups.oom import OomNotices
-from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
+from runtimed.cgroups.orphans import remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.configuration import RuntimedConfig
-from runtimed.conmon.conmon import Conmon, RuntimeCommand
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
@@ -24,17 +21,12 @@ from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
 from runtimed.execs.operations import Execs
-from runtimed.host.advisories import sentence
-from runtimed.host.facts import read_host
-from runtimed.host.info import Installed, check_labels, conmon_version, find_init
+from runtimed.host.info import check_labels
 from runtimed.host.root import check_root
-from runtimed.host.runtimes import Runtimes, find_runtimes, named_paths
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
-from runtimed.lifecycle.idmapped import MappedMounts
 from runtimed.lifecycle.joins import joins_of
 from runtimed.lifecycle.lifecycle import Lifecycle
-from runtimed.lifecycle.mounter import LinuxMounter
 from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
@@ -45,6 +37,7 @@ from runtimed.local.containers import LocalContainers, LocalExecs
 from runtimed.local.host import LocalEvents, LocalHost
 from runtimed.local.networks import LocalNetworks
 from runtimed.logs.keeping import LogKeeper
+from runtimed.machine import Machine
 from runtimed.metrics import Metrics
 from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.core.names import KernelNames
@@ -55,10 +48,8 @@ from runtimed.network.kernel.nftables import Nftables
 from runtimed.network.planning.default_bridge import parse_default_options
 from runtimed.network.planning.ipam import parse_default_pools
 from runtimed.network.publish.keeping import KeptSockets
-from runtimed.oci.builder import OciBundles
 from runtimed.oci.resources import changed_resources
 from runtimed.oci.rootfs import furnish_at
-from runtimed.oci.runtime import OciRuntime
 from runtimed.stats.bulk import LayerUsage, Samples
 from runtimed.stats.container_labels import ContainerLabels
 from runtimed.stats.container_metrics import ContainerSeries
@@ -86,7 +77,6 @@ from runtimed.wire.steps_servicer import StepsServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.client.storage.snapshots import SnapshotsClient
 from sampan.docker.options.logs import DRIVERS
-from sampan.errors import InvalidArgumentError
 from sampan.handing.desk import Desk
 from sampan.resource.container import Status
 from sampan.resource.event import Event
@@ -117,26 +107,10 @@ class Core:
         self.background = Background()
         self.metrics = Metrics(service.metrics, self.statuses)
         self.metrics.watch_subscribers(self.events.subscribers)
-        self.host = read_host()
-        self.cgroups = CgroupNames(layout.kernel_name, read_driver(config.cgroup_driver))
         self.remapping = config.remapping
-        if self.remapping is not None and not self.host.is_at_least(5, 19):
-            raise InvalidArgumentError(f"userns_remap: Linux {self.host.kernel} cannot map layers, 5.19 can")
-        self.installed = self._find_runtimes()
-        self.bundles = OciBundles(
-            self.host,
-            cgroups=self.cgroups,
-            runtimes=self.installed.names,
-            cdi_spec_dirs=config.cdi_spec_dirs,
-        )
-        self.conmon_path = config.conmon_path or shutil.which("conmon") or "conmon"
-        self.conmon = Conmon(Path(self.conmon_path), os.environ)
-        self.init_path = find_init(config.init_path)
-        mapped = MappedMounts(self.paths.layers)
-        mapped.clear()
-        service.stack.callback(mapped.close)
-        self.mounter = LinuxMounter(mapped)
-        self.orphans = Orphans(self.host.trees)
+        self.machine = Machine(service, self.paths)
+        self.host, self.cgroups, self.bundles = self.machine.facts, self.machine.cgroups, self.machine.bundles
+        self.conmon, self.mounter, self.orphans = self.machine.conmon, self.machine.mounter, self.machine.orphans
         self.volumes = LocalVolumes(
             self.paths.data / "volumes",
             VolumeStore(store),
@@ -181,21 +155,6 @@ class Core:
         """Publish what happened to networks and volumes."""
         self.events.publish(Event(type, action, actor_id, attributes))
 
-    def _find_runtimes(self) -> Runtimes:
-        found = find_runtimes(
-            self.host,
-            scratch=self.paths.run,
-            cache=self.paths.data / "runtimes.json",
-            cgroups=self.cgroups,
-            preferred=self.service.config.runtime,
-            configured=named_paths(self.service.config.runtimes),
-        )
-        for each in found.found:
-            if each.vulnerabilities:
-                told = sentence(each.name, each.version, each.vulnerabilities)
-                self.service.state.note(f"runtime {each.name}", told)
-        return found
-
     def _network(self) -> NetworkStack:
         config, table = self.service.config, Nftables()
         self.service.rest.also(table.give_back)
@@ -219,14 +178,6 @@ class Core:
         return OwnSnapshots(SnapshotsClient(channel, own=True))
 
     def _runner(self) -> Runner:
-        runtimes = {
-            found.name: OciRuntime(
-                found.name,
-                RuntimeCommand(Path(found.path), self.paths.oci_root(found.name), found.creates_by),
-                os.environ,
-            )
-            for found in self.installed.found
-        }
         parts = Parts(
             self.snapshots,
             self.network,
@@ -238,7 +189,7 @@ class Core:
             self.logs,
             furnish_at,
         )
-        return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
+        return Runner(self.paths, self.conmon, self.machine.oci_runtimes(), parts, self.metrics, self.machine.init_path)
 
     def _steps(self, notices: OomNotices) -> Steps:
         layout = self.service.layout
@@ -253,12 +204,8 @@ class Core:
             self.metrics,
         )
         return Steps(
-            parts, self.paths, self._step_runtime, os.environ, self.cgroups, self.service.stopping, self.watches
+            parts, self.paths, self.machine.step_runtime, os.environ, self.cgroups, self.service.stopping, self.watches
         )
-
-    def _step_runtime(self) -> RuntimeCommand:
-        runtime = self.installed.choose_to_stay()
-        return RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name), runtime.creates_by)
 
     async def recover(self) -> None:
         """Open everything, and settle what an earlier process left behind."""
@@ -295,7 +242,7 @@ class Core:
         return Containers(
             self.memory, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
             self.bundles, self.events, self.background, self.paths,
-            choose_runtime=lambda name: self.installed.choose(name).name,
+            choose_runtime=lambda name: self.machine.runtimes.choose(name).name,
             limits=lambda resources: changed_resources(resources, self.host),
             defaults=self.service.config.defaults,
             remapping=self.remapping,
@@ -327,7 +274,7 @@ class Core:
         )  # fmt: skip
         known = LocalHost(
             self.host,
-            Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
+            await self.machine.installed(),
             lambda: [entry.status for entry in self.memory if not entry.container.spec.owner],
             self.events,
             log_drivers=DRIVERS,
