@@ -126,6 +126,15 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(status(pid, "SigCgt") or "0", 16) >> (number - 1) & 1)
 
 
+def open_files(pid: int) -> list[str]:
+    """Return what a process's descriptors lead to, but for those that are closed meanwhile."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(descriptor))
+    return found
+
+
 def remove_group(group: Path) -> None:
     """Remove a control group that a test has made, as soon as the kernel lets go of the last process that was in it.
 

@@ -14,7 +14,7 @@ import pytest
 from sampan_cli.warm.request import GREETING, SOCKET
 from tests.integration.cli.warm import commands, lasting, warm_parent, workers
 from tests.support.engine import SAMPAN, Engine, run_engine
-from tests.support.tools import cannot_run, eventually, need, remove_group, status
+from tests.support.tools import cannot_run, eventually, need, open_files, remove_group, status
 
 pytestmark = pytest.mark.root
 
@@ -73,10 +73,7 @@ def test_a_worker_runs_it(engine: Engine) -> None:
 
 def test_nothing_of_the_engine_s_is_in_a_worker(engine: Engine) -> None:
     with lasting(engine) as (_, worker):
-        files = []
-        for path in Path(f"/proc/{worker}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # it is closed by now
-                files.append(os.readlink(path))
+        files = open_files(worker)
         assert not [name for name in files if str(engine.layout.run_root) in name or str(engine.log) in name]
         assert SECRET.encode() not in Path(f"/proc/{worker}/environ").read_bytes()
     assert b"OF_THE_ENGINE" not in run(engine, SAMPAN, "info").stdout

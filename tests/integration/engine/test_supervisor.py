@@ -15,7 +15,7 @@ from sampan.services import STARTED, WHEN_ASKED
 from sampan_cli.supervisor.roots import claim
 from sampan_cli.supervisor.supervisor import STOP_TIMEOUT_S
 from tests.support.fake_services import REPOSITORY, SAMPAN, Roots
-from tests.support.tools import eventually
+from tests.support.tools import eventually, open_files
 
 RUNNING = tuple(name for name in STARTED if name not in WHEN_ASKED)
 
@@ -109,8 +109,7 @@ def test_services_are_forked_from_the_supervisor_and_are_called_what_they_are(ro
             *("-m", name, "--data-root", str(roots.layout.data_root), "--run-root", str(roots.layout.run_root), "")
         ]
         assert os.getsid(roots.pid(name)) == roots.pid(name)  # Ctrl-C does not reach it
-        held = {os.readlink(entry) for entry in Path(f"/proc/{roots.pid(name)}/fd").iterdir()}
-        assert not [path for path in held if path.endswith("engine.lock")]
+        assert not [path for path in open_files(roots.pid(name)) if path.endswith("engine.lock")]
     process.terminate()
     assert process.wait(60) == 0
 

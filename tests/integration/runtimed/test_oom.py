@@ -1,7 +1,6 @@
 """Kills for want of memory, by the real kernel: told while the container runs, once each, over restarts of runtimed."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import events_pb2, spec_pb2
 from sampan.sys.inotify import FileWatches
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
-from tests.support.tools import eventually, settled
+from tests.support.tools import eventually, open_files, settled
 
 pytestmark = [
     pytest.mark.root,
@@ -76,11 +75,8 @@ async def eat(runtimed: Runtimed, container_id: str, times: int) -> None:
 
 def eventfds(runtimed: Runtimed) -> int:
     assert runtimed.process is not None
-    found = 0
-    for link in Path(f"/proc/{runtimed.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it is closed again
-            found += os.readlink(link) in ("anon_inode:[eventfd]", "anon_inode:inotify")
-    return found
+    held = open_files(runtimed.process.pid)
+    return held.count("anon_inode:[eventfd]") + held.count("anon_inode:inotify")
 
 
 async def kills(runtimed: Runtimed, container_id: str) -> list[str]:

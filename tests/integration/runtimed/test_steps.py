@@ -379,7 +379,8 @@ async def test_two_hundred_steps_leave_nothing(builder: Builder) -> None:
     await asyncio.gather(*(some() for _ in range(4)))
     print(f"200 steps in {time.perf_counter() - begun:.1f} s")
     await builder.until_nothing()
-    assert descriptors(pid) <= before + 4  # connections of ours come and go
+    # Connections of ours come and go, and some of what was open is closed a moment after the last step's end.
+    await asyncio.to_thread(eventually, lambda: descriptors(pid) <= before + 4, "what was open is closed")
     assert builder.written(root) == []
 
 

@@ -21,7 +21,7 @@ from snapshotter.workers.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.workers.pool import Workers
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import local, shown, tar, workers
-from tests.support.tools import eventually, need_root
+from tests.support.tools import eventually, need_root, open_files
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -79,7 +79,7 @@ async def test_workers_are_forked_from_one_fork_server_and_know_only_their_own_f
     found = workers()
     assert len(found) == 2
     for pid in found:
-        files = sorted(os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+        files = open_files(pid)
         images = [file for file in files if file.startswith(str(tmp_path))]
         assert len(images) == 1
         assert len(files) == 4  # that, and the three of every process

@@ -94,7 +94,7 @@ def test_no_descriptor_is_left_open(root: Path) -> None:
         inside.make_directory("/a/b/../c")
         with pytest.raises(FileNotFoundError):
             inside.find("/nosuch")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may go meanwhile
 
 
 def test_a_file_is_made_where_links_lead_in_the_root(root: Path) -> None:

@@ -32,7 +32,7 @@ async def test_who_waits_goes_on_when_it_is_closed_and_nothing_is_left() -> None
     pause.close()
     await waiting
     await pause.pass_ns(3600 * 1_000_000_000)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may go meanwhile
 
 
 async def test_a_pause_that_nobody_waits_for_any_more_does_not_end_the_next_one_early() -> None:

@@ -92,4 +92,4 @@ def test_nobody_there_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: p
     before = set(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(thin, "_must_run_here", lambda: False)
     thin.hand_over(["--run-root", str(tmp_path), "ps"])
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may go meanwhile
