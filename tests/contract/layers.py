@@ -284,7 +284,9 @@ class LayersContract:
                 if not self.answers_may_be_lost:
                     raise
                 # It was on its way when the caller left: what is held for nobody goes with a stack, or within the hour.
-                await parts.layers.unstack([[await parts.layers.stack([diff_id])]])
+                with suppress(NotFoundError):  # it has gone meanwhile
+                    await parts.layers.unstack([[await parts.layers.stack([diff_id])]])
+                await _until_empty(parts.disk.layers)
 
     async def test_the_driver_in_use_is_told_with_the_reasons(self, parts: Parts) -> None:
         report = await parts.layers.drivers()

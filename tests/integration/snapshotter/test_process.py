@@ -55,11 +55,9 @@ async def content(base: Path) -> AsyncIterator[FakeContent]:
 @asynccontextmanager
 async def running(
     base: Path, content: FakeContent, *flags: str, program: Sequence[str] = ("-m", "snapshotter")
-) -> AsyncIterator[tuple[Parts, subprocess.Popen[str]]]:
+) -> AsyncIterator[tuple[Parts, subprocess.Popen[bytes]]]:
     arguments = ["--data-root", f"{base}/d", "--run-root", f"{base}/r", *flags]
-    process = subprocess.Popen(
-        [sys.executable, *program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen([sys.executable, *program, *arguments])  # into a pipe it would log until that is full
     try:
         async with open_channel(base / "r" / "snapshotter.sock") as channel:
             async with asyncio.timeout(60):
@@ -71,7 +69,7 @@ async def running(
             )
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.wait(60)
 
 
 async def test_a_kill_in_the_middle_of_apply_leaves_a_consistent_store(base: Path, content: FakeContent) -> None:
