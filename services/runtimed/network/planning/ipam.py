@@ -18,6 +18,7 @@ DEFAULT_POOLS: Final = (
 
 _UNUSABLE: Final[dict[str, tuple[Subnet, ...]]] = {
     "of the machine itself": (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+    "of no network in particular": (IPv4Network("0.0.0.0/8"),),
     "of groups": (IPv4Network("224.0.0.0/4"), IPv6Network("ff00::/8")),
 }
 
@@ -203,9 +204,11 @@ def _within(inner: Subnet, outer: Subnet) -> bool:
 
 def _network(text: str, what: str) -> Subnet:
     try:
-        return ip_network(text, strict=False)
+        if "/" in text:  # without it, a length that was forgotten would mean a network of one address
+            return ip_network(text, strict=False)
     except ValueError:
-        raise InvalidArgumentError(f"invalid {what} {text}: expected a network such as 10.1.0.0/16") from None
+        pass
+    raise InvalidArgumentError(f"invalid {what} {text}: expected a network such as 10.1.0.0/16")
 
 
 def _check_usable(network: Subnet) -> None:
