@@ -56,11 +56,16 @@ def oci_devices(
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Return the nodes to make and the cgroup rules.
 
+    A privileged container has all devices of the host already, and besides those that are asked for by another name.
+
     Raises:
         StartError: a device is not there, or none; in Docker's words.
     """
     if privileged:
-        return [node.oci() for node in _host_devices()], [dict(_ALLOW_ALL)]
+        shown = {node.path: node for node in _host_devices()}
+        renamed = (device for device in devices if device.container_path not in ("", device.host_path))
+        shown |= {node.path: node for device in renamed for node in _asked_for(device)}
+        return [node.oci() for node in shown.values()], [dict(_ALLOW_ALL)]
     allowed: list[dict[str, object]] = [dict(_DENY_ALL)]
     allowed += [
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in _DEFAULT
@@ -84,6 +89,8 @@ def _asked_for(device: Device) -> list[DeviceNode]:
         if not found.is_dir():
             return [node_of(found, shown)]
         nodes = [node_of(path, shown + str(path)[len(str(found)) :]) for path in _below(found)]
+        if not nodes:
+            raise ValueError(f"no device node is below {found}")
     except ValueError as error:
         raise StartError(
             f'error gathering device information while adding custom device "{device.host_path}": not a device node'

@@ -37,6 +37,9 @@ _DOCKER_ARCHES: Final[dict[str, tuple[str, ...]]] = {
 
 _X32: Final = "SCMP_ARCH_X32"
 
+# How an argument of a call is compared: each has a number for the kernel, and another word is none.
+_OPERATORS: Final = frozenset(f"SCMP_CMP_{name}" for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
+
 Rule = dict[str, object]
 
 
@@ -116,6 +119,9 @@ def _rules(entry: Mapping[str, object], capabilities: Collection[str], machine: 
     if name and names:
         raise ValueError("'name' and 'names' were specified in the seccomp profile, use either 'name' or 'names'")
     rule: Rule = {"names": names or [name], "action": entry["action"]}
+    for argument in _list(entry, "args"):
+        if argument.get("op") not in _OPERATORS:
+            raise ValueError(f"string {argument.get('op')} is not a valid operator for seccomp")
     rule |= {key: entry[key] for key in ("errnoRet", "args") if entry.get(key) is not None}
     return [rule]
 

@@ -10,6 +10,7 @@ import pytest
 
 from runtimed.cgroups.naming import CgroupDriver, CgroupNames
 from runtimed.oci.builder import OciBundles
+from runtimed.oci.devices.nodes import oci_devices
 from runtimed.oci.mountinfo import MountInfo, read_mounts
 from runtimed.oci.mounts import build_mounts
 from runtimed.oci.resources import changed_resources, oci_resources
@@ -20,6 +21,7 @@ from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import (
     ContainerSpec,
+    Device,
     Mount,
     MountType,
     Namespaces,
@@ -193,6 +195,27 @@ def test_an_own_profile_is_cut_to_the_capabilities_and_the_machine() -> None:
 def test_a_profile_of_the_wrong_form_is_refused(profile: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match="Decoding seccomp profile failed"):
         own_profile(json.dumps(profile), DEFAULT)
+
+
+def test_an_operator_that_there_is_not_is_named() -> None:
+    rule = {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 1, "op": "SCMP_CMP_BAD"}]}
+    with pytest.raises(InvalidArgumentError, match="string SCMP_CMP_BAD is not a valid operator for seccomp"):
+        own_profile(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}), DEFAULT)
+
+
+def test_a_directory_without_a_device_is_no_device(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match=f'adding custom device "{tmp_path}": not a device node'):
+        oci_devices([Device(str(tmp_path), str(tmp_path), "rwm")], [], privileged=False)
+
+
+def test_a_privileged_container_has_a_device_by_its_other_name_too() -> None:
+    asked = [Device("/dev/null", "/dev/nothing", "rwm"), Device("/dev/nosuch", "/dev/nosuch", "rwm")]
+    nodes, rules = oci_devices(asked, [], privileged=True)
+    by_path = {node["path"]: node for node in nodes}
+    assert by_path["/dev/nothing"] == by_path["/dev/null"] | {"path": "/dev/nothing"}
+    assert "/dev/nosuch" not in by_path  # which Docker does not look for either
+    assert [rule["allow"] for rule in rules] == [True]
 
 
 def mounts_of(spec: ContainerSpec, *points: MountPoint, joins: Joins = NO_JOINS) -> dict[str, tuple[str, ...]]:
