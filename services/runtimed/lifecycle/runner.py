@@ -37,7 +37,7 @@ from runtimed.lifecycle.staging import (
 from runtimed.logs.plans import is_kept
 from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
-from runtimed.oci.errors import create_error
+from runtimed.oci.errors import create_error, prepare_error
 from runtimed.oci.mounts import DEFAULT_SHM_BYTES
 from runtimed.oci.process import process_user
 from runtimed.oci.runtime import OciRuntime
@@ -159,7 +159,7 @@ class Runner:
                     await asyncio.to_thread(show_mapped, entry, self._parts.mounter, paths)
                 await lead_links(self._parts.networking, self._paths, container.id)
         except OSError as error:  # a full disk, above all
-            raise StartError(f"cannot prepare the container: {error}") from error
+            raise prepare_error(error, paths.bundle) from error
         runtime = self.runtime(container)
         command = (container.spec.process.args or ("",))[0]
         spool = await self._begin_log(entry, paths)

@@ -1,6 +1,7 @@
 """What an OCI runtime says when a process cannot be started, in the words that Docker's clients match."""
 
 import re
+from pathlib import Path
 from typing import Final
 
 from sampan.build.step import NOT_EXECUTED, NOT_RUN
@@ -41,6 +42,15 @@ def create_error(message: str, command: str) -> StartError:
         text = f"runc create failed: {text}"
     hint = _MOUNT_HINT if _NOT_A_DIRECTORY in text.lower() else ""
     return _classify(text)(f"{_CREATE}{text}: unknown{hint}")
+
+
+def prepare_error(error: OSError, place: Path) -> StartError:
+    """Return the error for a container that could not be prepared: in Go's words, which scripts look for.
+
+    ``place`` is named where the system does not say what it was about, as with a write to a disk that is full.
+    """
+    why = (error.strerror or str(error)).lower()
+    return StartError(f"cannot prepare the container: {error.filename or place}: {why}")
 
 
 def exec_error(message: str, command: str) -> StartError:

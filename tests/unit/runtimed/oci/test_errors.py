@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from runtimed.oci.errors import create_error, exec_error, exit_code, step_error
+from runtimed.oci.errors import create_error, exec_error, exit_code, prepare_error, step_error
 from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
 
 RUNC = "runc create failed: unable to start container process: "
@@ -25,6 +27,20 @@ def test_the_kind_of_failure_decides_the_exit_code(message: str, kind: type[Star
     assert exit_code(error) == code
     assert str(error).startswith("failed to create task for container: failed to create shim task: OCI runtime create")
     assert str(error).endswith(": unknown")
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [
+        (OSError(28, "No space left on device"), "/run/bundle: no space left on device"),
+        (OSError(28, "No space left on device", "/data/files/hosts"), "/data/files/hosts: no space left on device"),
+        (OSError("a part has no number"), "/run/bundle: a part has no number"),
+    ],
+)
+def test_what_cannot_be_prepared_is_told_with_its_place_in_words_that_scripts_look_for(
+    failed: OSError, words: str
+) -> None:
+    assert str(prepare_error(failed, Path("/run/bundle"))) == f"cannot prepare the container: {words}"
 
 
 def test_a_missing_directory_of_an_exec_counts_as_not_found() -> None:
