@@ -109,6 +109,8 @@ def syslog_facility(options: Mapping[str, str]) -> int:
 def gelf_receiver(options: Mapping[str, str]) -> Receiver:
     """Return where GELF's messages go. Raises InvalidArgumentError."""
     address = options.get("gelf-address", "")
+    if not address:
+        raise InvalidArgumentError("gelf-address is a required parameter")
     scheme, separator, rest = address.partition("://")
     if not separator or scheme not in ("udp", "tcp") or not rest:
         raise InvalidArgumentError(f"gelf-address should be in form proto://address, got {address}")

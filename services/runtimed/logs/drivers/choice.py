@@ -62,7 +62,10 @@ def look_for_receiver(driver: str, options: Mapping[str, str], timeout_s: float)
     try:
         connection.open(timeout_s)
     except OSError as error:
-        raise OSError(error.errno, f"dial {describe(connection.receiver)}: {_reason(error)}") from error
+        why = f"dial {describe(connection.receiver)}: {_reason(error)}"
+        if driver == "gelf":
+            why = f"gelf: cannot connect to GELF endpoint: {connection.receiver.host}:{connection.receiver.port} {why}"
+        raise OSError(error.errno, why) from error
     finally:
         connection.close()
 

@@ -67,7 +67,8 @@ def test_drivers_that_send_take_their_own_options(driver: str, options: Mapping[
         (LogConfig("syslog", {"syslog-address": "host"}), "syslog-address should be in form proto://address, got host"),
         (LogConfig("syslog", {"syslog-facility": "x"}), "invalid syslog facility"),
         (LogConfig("syslog", {"syslog-format": "x"}), "Invalid syslog format: x"),
-        (LogConfig("gelf"), "gelf-address should be in form proto://address, got "),
+        (LogConfig("gelf"), "gelf-address is a required parameter"),
+        (LogConfig("gelf", {"gelf-address": "h:1"}), "gelf-address should be in form proto://address, got h:1"),
         (
             LogConfig("gelf", {"gelf-address": "tcp://h:1", "gelf-compression-type": "gzip"}),
             "compression is only supported on UDP",
