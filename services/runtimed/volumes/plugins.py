@@ -133,7 +133,8 @@ class Plugin:
         except (ValueError, RecursionError):
             decoded = None
         if isinstance(decoded, dict) and decoded.get("Err"):
-            raise _PluginError(f"{method}: {str(decoded['Err'])[:_MAX_TEXT]}")
+            why = str(decoded["Err"])[:_MAX_TEXT]
+            raise _PluginError(why if status == 200 else f"{method}: {why}")
         if status != 200:
             raise _PluginError(f"{method}: volume plugin {self.name} answers {status}")
         if not isinstance(decoded, dict):
