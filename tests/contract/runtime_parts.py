@@ -196,6 +196,14 @@ class MounterContract:
             parts.mounter.unmount(target)
         assert not parts.is_mounted(target)
 
+    def test_what_nobody_needs_after_a_power_cut_is_mounted_and_goes(self, parts: MountParts, tmp_path: Path) -> None:
+        target = tmp_path / "target"
+        target.mkdir()
+        parts.mounter.mount_passing(self.MOUNT, target)
+        assert parts.is_mounted(target)
+        parts.mounter.unmount(target)
+        assert not parts.is_mounted(target)
+
     def test_a_part_is_mounted_where_it_is_made(self, parts: MountParts, tmp_path: Path) -> None:
         (tmp_path / "base" / "in" / "it").mkdir(parents=True)
         parts.mounter.attach(tmp_path / "base", "in/it", tmp_path / "target")
@@ -236,6 +244,8 @@ class MounterContract:
     def test_a_place_that_is_not_there_is_an_error_for_mounting_alone(self, parts: MountParts, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No such file"):
             parts.mounter.mount(self.MOUNT, tmp_path / "nowhere")
+        with pytest.raises(OSError, match="No such file"):
+            parts.mounter.mount_passing(self.MOUNT, tmp_path / "nowhere")
         parts.mounter.unmount(tmp_path / "nowhere")
 
 

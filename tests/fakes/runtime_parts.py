@@ -71,6 +71,9 @@ class FakeMounter:
             raise FileNotFoundError(2, "No such file or directory", str(target))
         self._host.mounts[target] = mount
 
+    def mount_passing(self, mount: SnapshotMount, target: Path) -> None:
+        self.mount(SnapshotMount(mount.fstype, mount.source, (*mount.options, "volatile")), target)
+
     def attach(self, base: Path, subpath: str, target: Path) -> None:
         self._steps.step("attach")
         if not (base / subpath).exists():

@@ -96,6 +96,7 @@ def show(job: ArchiveJob) -> RootFs:
         if job.live_root:
             mounts.bind(job.live_root, job.root)
         for kind, source, options in job.root_mounts:
+            mounts.unmark_volatile(options)  # a start of it may have been killed half way
             mounts.mount_options(source, job.root, kind, options)
         tree = RootFs(Path(job.root))
         if job.working_dir:

@@ -14,7 +14,16 @@ from sampan.sys.beneath import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from sampan.sys.closed import RUN_ROOT as PASSED_THROUGH
 from sampan.sys.closed import make_closed
 from sampan.sys.idmaps import hold
-from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, attach, bind, clone_tree, mount_options, umount2
+from sampan.sys.mounts import (
+    MNT_DETACH,
+    UMOUNT_NOFOLLOW,
+    attach,
+    bind,
+    clone_tree,
+    mount_options,
+    mount_volatile,
+    umount2,
+)
 
 GROUP_PASSES: Final = 0o710
 
@@ -48,7 +57,10 @@ class Mounter(Protocol):
 
 
 class MappedMounter(Mounter, Protocol):
-    """What containers with user namespaces take besides."""
+    """What containers take besides: those that go with their processes, and those with user namespaces."""
+
+    def mount_passing(self, mount: SnapshotMount, target: Path) -> None:
+        """Carry out ``mount`` of what nobody needs after a power cut: nothing waits for its disk. Raises OSError."""
 
     def mount_mapped(self, mount: SnapshotMount, target: Path, owners: Owners) -> None:
         """Carry out ``mount`` with its files shown as ``owners``'. Raises OSError, also where that cannot be."""
@@ -72,6 +84,10 @@ class LinuxMounter:
     def mount(self, mount: SnapshotMount, target: Path) -> None:
         """Carry out ``mount``. Raises OSError."""
         mount_options(mount.source, str(target), mount.fstype, mount.options)
+
+    def mount_passing(self, mount: SnapshotMount, target: Path) -> None:
+        """Carry out ``mount`` so that nothing waits for its disk, not even to be unmounted. Raises OSError."""
+        mount_volatile(mount.source, str(target), mount.fstype, mount.options)
 
     def attach(self, base: Path, subpath: str, target: Path) -> None:
         """Mount at ``target``, which is made, what ``subpath`` names in ``base``. Raises OSError."""

@@ -19,7 +19,7 @@ from runtimed.conmon.conmon import Conmon, RuntimeCommand, Stdio
 from runtimed.conmon.running import AcceptedConnections, end_conmon
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.conmon.terminals import set_terminal_size
-from runtimed.containers.memory_store import Entry, utcnow
+from runtimed.containers.memory_store import Entry, passes, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.idmapped import Owners, outside
@@ -242,7 +242,7 @@ class Runner:
     async def _mount(self, entry: Entry, paths: ContainerPaths) -> None:
         if not await self._mount_as_before(entry, paths):
             entry.root_mounts = await self._parts.snapshots.mounts(entry.id)
-            await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
+            await asyncio.to_thread(self._mount_now, entry, paths)
         places = await self._parts.volumes.fill(entry.container, paths.root)
         if places:
             container = entry.container
@@ -257,17 +257,19 @@ class Runner:
         if not entry.root_mounts:
             return False
         try:
-            await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
+            await asyncio.to_thread(self._mount_now, entry, paths)
         except StartError as error:
             log.info("root file system is asked for again", container=entry.id, error=str(error))
             return False
         return True
 
-    def _mount_now(self, mounts: tuple[SnapshotMount, ...], paths: ContainerPaths) -> None:
+    def _mount_now(self, entry: Entry, paths: ContainerPaths) -> None:
         paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for mount in mounts:
+        mounter = self._parts.mounter
+        carry_out = mounter.mount_passing if passes(entry.container) else mounter.mount
+        for mount in entry.root_mounts:
             try:
-                self._parts.mounter.mount(mount, paths.root)
+                carry_out(mount, paths.root)
             except OSError as error:
                 raise StartError(f"cannot mount the root file system at {paths.root}: {error.strerror}") from error
 

@@ -54,6 +54,17 @@ async def test_what_goes_with_its_process_waits_for_no_disk(store: WatchedStore,
         assert store.waited == before
 
 
+@pytest.mark.parametrize(("how", "passes"), [({"auto_remove": True}, True), ({"owner": "cri"}, False), ({}, False)])
+async def test_only_the_root_of_what_goes_with_its_process_is_left_to_the_power_cut(
+    world: World, how: dict[str, object], passes: bool
+) -> None:
+    async with world.engine() as engine:
+        entry = await engine.make(**how)  # type: ignore[arg-type]  # of a spec, by name
+        await engine.lifecycle.start(entry)
+        (root,) = (mount for mount in engine.host.mounts.values() if mount.source != "shm")
+        assert ("volatile" in root.options) is passes
+
+
 async def test_what_stays_waits_once_for_each_state_that_a_client_is_told(store: WatchedStore, world: World) -> None:
     async with world.engine() as engine:
         waits = []
