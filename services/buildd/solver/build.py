@@ -236,7 +236,7 @@ class Build:
                     done = await self._outcome(digest, node, evaluated, inputs, view)
                 mark.cached = done.cached
         except SampanError as error:
-            view.failed(str(error))
+            view.failed(str(error).removeprefix(keys.COMPUTING).removeprefix(keys.LOADING))
             raise StepError(error, digest, node.metadata.name, node.metadata.positions) from error
         except BaseException as error:
             view.failed(_CANCELLED if isinstance(error, asyncio.CancelledError) else "internal error")
@@ -278,7 +278,7 @@ class Build:
         taken = op if judge is None else await judge(op, node.platform)
         if taken is not op:
             op, node = taken, replace(node, op=taken)
-        pinned = await self._works.parts.sources.pin(op, platform, self._own_work(view))
+        pinned = await keys.pinned(op, self._works.parts.sources.pin(op, platform, self._own_work(view)))
         if pinned.key:
             # A pin says what the files are, so there is nothing in a cache that could be ignored.
             key = keys.source_key(op, pinned)

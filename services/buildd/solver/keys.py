@@ -9,7 +9,7 @@ Checksums of a tree need its files. So there is a second, *quick* key, of diff I
 key that it once led to.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +18,14 @@ from buildd.llb.ops import Copy, DiffOp, ExecOp, FileOp, MergeOp, Mount, MountTy
 from buildd.protocol import Directory, FileWorker, Output, Pinned, Selection, Tree
 from buildd.solver.flights import AT_ONCE
 from sampan.cancellation import together
-from sampan.errors import NotFoundError
+from sampan.errors import NotFoundError, SampanError, ServiceGoneError
 from sampan.oci.digest import Digest
 
 _EVERYTHING: Final = Selection()
+# What builds are told before a step's own words; its vertex says those alone.
+COMPUTING: Final = "failed to compute cache key: "
+LOADING: Final = "failed to load cache key: "
+
 _NOTHING: Final = Digest.of(b"")
 _WILDCARDS: Final = "*?["
 
@@ -130,6 +134,21 @@ async def content_key(op: Op, does: Digest, inputs: Sequence[Output], files: Fil
     return digest_of("step", does, tuple(parts))
 
 
+async def pinned(op: SourceOp, pinning: Awaitable[Pinned]) -> Pinned:
+    """Return what ``pinning`` returns; what goes wrong with it is told as what keeps a source's key from being known.
+
+    Of a client's directory nothing is asked for a key.
+    """
+    try:
+        return await pinning
+    except ServiceGoneError:
+        raise
+    except SampanError as error:
+        if op.identifier.startswith("local://"):
+            raise
+        raise type(error)(f"{LOADING}{error}") from error
+
+
 async def _part(output: Output, reads: Reads, files: FileWorker) -> Digest:
     if reads.whole:
         return tree_digest(output) if isinstance(output, Tree) else await files.checksum(output, _EVERYTHING)
@@ -146,5 +165,5 @@ async def _checksum(output: Output, selection: Selection, may_miss: bool, files:
         if may_miss:
             return _NOTHING
         ref = "directory" if isinstance(output, Directory) else tree_digest(output).short
-        words = f"failed to compute cache key: failed to calculate checksum of ref {ref}: {error}"
+        words = f"{COMPUTING}failed to calculate checksum of ref {ref}: {error}"
         raise NotFoundError(words) from error

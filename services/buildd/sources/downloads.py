@@ -223,13 +223,15 @@ class Downloads:
                         return
             public_only = public_only or hop.public
             target = urljoin(url, location)
+            if (scheme := target.partition(":")[0].lower()) not in ("http", "https"):
+                raise InvalidArgumentError(f'Get "{target[:200]}": unsupported protocol scheme "{scheme}"')
             there = _parts(target)
             if parts.scheme == "https" and there.scheme == "http":
                 raise RemoteError(f"{url} redirects from https to plain http at {there.hostname}")
             if (parts.scheme, parts.netloc) != (there.scheme, there.netloc):
                 sent = {name: value for name, value in sent.items() if name.lower() not in _SECRET}
             url = target
-        raise RemoteError(f"{url}: stopped after {_MAX_REDIRECTS} redirects")
+        raise RemoteError(f'Get "{url}": stopped after {_MAX_REDIRECTS} redirects')
 
     def _open(self) -> aiohttp.ClientSession:
         with without_certificates():

@@ -265,8 +265,9 @@ def _failure(message: str, instruction: str) -> JsonObject:
     keyword = instruction.partition(" ")[0].upper()
     if keyword in ("ADD", "COPY") and (missing := _MISSING.search(message)):
         return failure(f"{keyword} failed: {_missing(instruction, missing[1])}")
-    if keyword == "ADD" and message.startswith(("Get ", "invalid response status")):
-        return failure(f"ADD failed: {message}")
+    said = message.removeprefix("failed to load cache key: ")
+    if keyword == "ADD" and said.startswith(("Get ", "invalid response status")):
+        return failure(f"ADD failed: {said}")
     return failure(message)
 
 

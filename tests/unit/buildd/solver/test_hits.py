@@ -8,6 +8,7 @@ import pytest
 from buildd.llb.graph import Change, change_files
 from buildd.llb.ops import Copy, Edge, Metadata, Mount
 from buildd.protocol import StepContext, StepError, Tree
+from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from tests.fakes.buildd import Contents, image, run
 from tests.unit.buildd.solver.solving import Bench, bench
@@ -261,3 +262,18 @@ async def test_no_cache_asks_no_other_builder(solving: Bench) -> None:
     async with solving.build(imports=imports, ignore_cache=True) as (build, _):
         await build.solve(run(image(), "step"))
     assert solving.executor.ran == ["step", "step"]
+
+
+async def test_a_source_without_a_key_is_told_with_what_that_keeps_from_being_known(solving: Bench) -> None:
+    async with solving.build() as (build, shown):
+        with pytest.raises(StepError, match=r"^failed to load cache key: docker-image://gone: not found$") as caught:
+            await build.solve(run(image("docker-image://gone"), "first"))
+    assert isinstance(caught.value.cause, NotFoundError)
+    assert shown.last["FROM docker-image://gone"].error == "docker-image://gone: not found"
+
+
+async def test_a_file_that_is_missing_is_told_with_what_that_keeps_from_being_known(solving: Bench) -> None:
+    async with solving.build() as (build, shown):
+        with pytest.raises(StepError, match=r'^failed to compute cache key: .*"gone": not found$'):
+            await build.solve(copied(image(), image("local://context"), "gone"))
+    assert shown.last["COPY gone /"].error.startswith("failed to calculate checksum of ref ")

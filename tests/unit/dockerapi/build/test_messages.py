@@ -162,7 +162,7 @@ def test_a_frontend_without_a_plan_has_the_steps_that_it_shows() -> None:
          {"message": "COPY failed: stat b: file does not exist"}),
         ("[3/3] COPY ../b c /", 'failed to calculate checksum of ref x: "/b": not found',
          {"message": "COPY failed: forbidden path outside the build context: ../b ()"}),
-        ("[3/3] ADD http://x/ /", 'Get "http://x/": dial tcp: connection refused',
+        ("[3/3] ADD http://x/ /", 'failed to load cache key: Get "http://x/": dial tcp: connection refused',
          {"message": 'ADD failed: Get "http://x/": dial tcp: connection refused'}),
         (RUN, "another error", {"message": "another error"}),
     ],
