@@ -15,6 +15,7 @@ from buildd.protocol import Tree
 from sampan.errors import NotFoundError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
+from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
 from sampan.resource.snapshot import TRANSIENT_LABEL, Mount, NewLayer
 from sampan.resource.storage.snapshots import Layers, Snapshots
@@ -75,7 +76,8 @@ class SnapshotTrees:
     def __init__(self, storage: Storage, freezes: Freezes) -> None:
         self._storage = storage
         self._freezes = freezes
-        self._ready: OrderedDict[str, None] = OrderedDict()  # chain IDs that were stacked, the latest last
+        # By the chain IDs that were stacked, the latest last: which blobs they are made of, should they be collected.
+        self._ready: OrderedDict[str, tuple[Digest, ...]] = OrderedDict()
         self._stacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._removing: set[asyncio.Task[None]] = set()
 
@@ -97,21 +99,26 @@ class SnapshotTrees:
         self._freezes.recorded(trees)
 
     async def ready(self, tree: Tree) -> str:
-        """See ``protocol.Trees``. A stack that was ready once costs nothing, unless nothing brings its layer back."""
+        """See ``protocol.Trees``.
+
+        A stack that was ready once costs nothing, unless nothing brings its layer back, or other blobs are said to:
+        it may be gone, and they may be no such thing.
+        """
         if not tree.layers:
             return ""
         chain = chain_ids(layer.diff_id for layer in tree.layers)[-1]
         if is_only_copy(tree):
             await self._stack(tree, chain)
             return chain
-        if chain in self._ready:
+        blobs = tuple(layer.descriptor.digest for layer in tree.layers)
+        if self._ready.get(chain) == blobs:
             self._ready.move_to_end(chain)
             return chain
         lock = self._stacking.setdefault(chain, asyncio.Lock())
         async with lock:
-            if chain not in self._ready:
+            if self._ready.get(chain) != blobs:
                 await self._stack(tree, chain)
-                self._ready[chain] = None
+                self._ready[chain] = blobs
                 if len(self._ready) > _REMEMBERED:
                     self._ready.popitem(last=False)
         return chain

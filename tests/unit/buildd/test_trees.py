@@ -1,7 +1,7 @@
 """Snapshots of builds, with a storage that takes its time."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import cast
 
 import pytest
@@ -9,7 +9,10 @@ import pytest
 from buildd.freezes import Freezes
 from buildd.protocol import Tree
 from buildd.trees import SnapshotTrees, Storage
-from sampan.errors import NotFoundError, ServiceGoneError
+from sampan.errors import DataLossError, NotFoundError, ServiceGoneError
+from sampan.oci.descriptor import OCI_LAYER, Descriptor
+from sampan.oci.digest import Digest
+from sampan.resource.image import Layer
 from sampan.resource.snapshot import Mount
 from tests.fakes.build_storage import FakeBuildStorage
 
@@ -47,8 +50,26 @@ class SlowSnapshots:
         del self.here[key]
 
 
+class Stored:
+    """Layers by diff ID; a blob is of the layer whose tar has its own digest."""
+
+    def __init__(self) -> None:
+        self.here: set[Digest] = set()
+
+    async def stack(self, diff_ids: Sequence[Digest]) -> None:
+        if not self.here.issuperset(diff_ids):
+            raise NotFoundError("a layer is not stored")
+
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[None, None]:
+        if descriptor.digest != diff_id:
+            raise DataLossError(f"layer {diff_id}: its bytes are others")
+        self.here.add(diff_id)
+        yield None
+
+
 class SlowStorage:
     def __init__(self) -> None:
+        self.layers = Stored()
         self.snapshots = SlowSnapshots()
         self.freezes = Freezes(FakeBuildStorage())  # type: ignore[arg-type]
 
@@ -99,3 +120,15 @@ async def test_a_snapshot_whose_answer_was_lost_is_used(storage: SlowStorage, tr
     await used(trees)
     await trees.close()
     assert storage.snapshots.here == {}
+
+
+async def test_blobs_that_are_said_to_be_a_layer_that_is_gone_are_looked_at(
+    storage: SlowStorage, trees: SnapshotTrees
+) -> None:
+    diff_id = Digest.of(b"tar")
+    true, lie = (Tree((Layer(Descriptor(OCI_LAYER, each, 3), diff_id),)) for each in (diff_id, Digest.of(b"lie")))
+    chain = await trees.ready(true)
+    storage.layers.here.clear()
+    assert await trees.ready(true) == chain  # which is found out when it is used
+    with pytest.raises(DataLossError):
+        await trees.ready(lie)
