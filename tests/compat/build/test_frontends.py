@@ -137,7 +137,8 @@ def test_a_client_has_containers_beside_its_build(engine: Engine, image: str) ->
     assert json.loads(lines["shared"].removesuffix(" <nil>")) == "probe\n/bin/sleep 3600 "
     assert lines["seen"] == '"kept\\nyes\\n" exit 7'
     assert lines["stdin"] == '"typed" <nil>'
-    assert "no such file or directory" in lines["missing"]
+    assert lines["missing"].startswith('"exec failed: unable to start container process: exec: ')
+    assert lines["missing"].endswith('no such file or directory\\n" exit code: 255')
     assert lines["signalled"] == '"" <nil>'
     assert lines["first"] == '"" exit 137'
     assert "network.host is not allowed" in lines["host"]
