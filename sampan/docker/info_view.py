@@ -121,6 +121,11 @@ def info_of(facts: JsonObject, version: tuple[int, int]) -> JsonObject:
             shown[commit] = shown[commit] | {"Expected": shown[commit]["ID"]}
         none: JsonObject = {f"AllowNondistributableArtifacts{kind}": [] for kind in ("CIDRs", "Hostnames")}
         shown["RegistryConfig"] = shown["RegistryConfig"] | none
+    if version < (1, 44):
+        shown["Runtimes"] = {
+            name: {key: value for key, value in one.items() if key != "status"}
+            for name, one in shown["Runtimes"].items()
+        }
     if version < (1, 42):
         shown |= {"KernelMemory": False, "KernelMemoryTCP": False}
     if version < (1, 25):
@@ -184,19 +189,25 @@ def _plugins(host: HostInfo) -> JsonObject:
     }
 
 
+# What Docker calls the limits that a host can have.
+_LIMITS: Final = {
+    "MemoryLimit": "memory",
+    "SwapLimit": "swap",
+    "CpuCfsPeriod": "cpu_quota",
+    "CpuCfsQuota": "cpu_quota",
+    "CPUShares": "cpu_shares",
+    "CPUSet": "cpuset",
+    "PidsLimit": "pids",
+    "OomKillDisable": "oom_kill_disable",
+}
+
+
 def _machine(host: HostInfo) -> JsonObject:
     facts = host_facts()
     return {
-        "MemoryLimit": True,
-        "SwapLimit": True,
-        "CpuCfsPeriod": True,
-        "CpuCfsQuota": True,
-        "CPUShares": True,
-        "CPUSet": True,
-        "PidsLimit": True,
-        "IPv4Forwarding": True,
-        "OomKillDisable": host.cgroup_version == 1,
-        "CgroupDriver": "cgroupfs",
+        **{shown: limit in host.limits for shown, limit in _LIMITS.items()},
+        "IPv4Forwarding": host.ipv4_forwarding,
+        "CgroupDriver": host.cgroup_driver or "cgroupfs",
         "CgroupVersion": str(host.cgroup_version or 1),
         "KernelVersion": facts.kernel,
         "OperatingSystem": facts.operating_system,
@@ -210,6 +221,7 @@ def _machine(host: HostInfo) -> JsonObject:
 
 
 def _engine(facts: EngineFacts) -> JsonObject:
+    pools = [_pool(text) for text in facts.host.default_address_pools]
     found = [{"Source": "cdi", "ID": name} for name in facts.host.cdi_devices]
     return {
         "Debug": False,
@@ -238,18 +250,34 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": list(facts.host.cdi_spec_dirs),
         **({"DiscoveredDevices": found} if found else {}),  # as Docker does, to clients of 1.50 on
+        **({"DefaultAddressPools": pools} if pools else {}),
     }
+
+
+def _pool(text: str) -> JsonObject:
+    base, _, size = text.rpartition(":")
+    return {"Base": base, "Size": int(size)}
+
+
+# Docker's word for a commit that it does not know.
+_NO_COMMIT: Final = "N/A"
+
+_FEATURES: Final = "org.opencontainers.runtime-spec.features"
 
 
 def _runtimes(facts: EngineFacts) -> JsonObject:
     host = facts.host
     return {
-        "Runtimes": {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable},
+        "Runtimes": {
+            one.name: {"path": one.path or one.name} | ({"status": {_FEATURES: one.features}} if one.features else {})
+            for one in host.runtimes
+            if one.usable
+        },
         "DefaultRuntime": host.default_runtime,
-        "InitBinary": "",
-        "ContainerdCommit": {"ID": ""},
-        "RuncCommit": {"ID": default_runtime(facts.host).version},
-        "InitCommit": {"ID": ""},
+        "InitBinary": host.init_path,
+        "ContainerdCommit": {"ID": _NO_COMMIT},
+        "RuncCommit": {"ID": default_runtime(facts.host).version or _NO_COMMIT},
+        "InitCommit": {"ID": _NO_COMMIT},
         "SecurityOptions": list(host.security_options),
         "Warnings": facts.warnings or None,
     }

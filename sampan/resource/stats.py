@@ -14,6 +14,7 @@ class OciRuntimeInfo:
     version: str
     usable: bool
     reason: str = ""  # why not
+    features: str = ""  # the OCI runtime spec's features structure, JSON; empty: it tells none
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class HostInfo:
     labels: tuple[str, ...] = ()  # of the engine: "name=value"
     log_driver: str = ""  # of containers that ask for none
     stops_containers: bool = False  # when it is stopped
+    limits: tuple[str, ...] = ()  # what of containers the kernel can limit here: "memory", "swap", "cpu_quota"
+    ipv4_forwarding: bool = False  # the kernel's, at present
+    default_address_pools: tuple[str, ...] = ()  # by its configuration: "10.200.0.0/16:24"
+    init_path: str = ""  # of the program for --init; empty: none is installed
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from runtimed.containers.defaults import ContainerDefaults, make_defaults
 from runtimed.containers.remapping import Remapping, read_remapping
+from runtimed.host.info import Choices, check_labels
 from runtimed.network.planning.default_bridge import DefaultBridge, make_default_bridge, parse_host_gateways
 from runtimed.stats.container_labels import DEFAULT_LABELS
 from sampan.service.config import ServiceConfig, option
@@ -111,6 +112,13 @@ class RuntimedConfig(ServiceConfig):
             cgroupns_mode=self.default_cgroupns_mode,
             cgroup_parent=self.cgroup_parent,
             seccomp_profile=self.seccomp_profile,
+        )
+
+    @property
+    def choices(self) -> Choices:
+        """What ``info`` says was chosen. InvalidArgumentError."""
+        return Choices(
+            check_labels(self.labels), self.log_driver, self.seccomp_profile, self.no_new_privileges, self.live_restore
         )
 
     @property

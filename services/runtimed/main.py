@@ -21,7 +21,6 @@ from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
 from runtimed.execs.operations import Execs
-from runtimed.host.info import check_labels
 from runtimed.host.root import check_root
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
@@ -280,22 +279,19 @@ class Core:
             log_drivers=DRIVERS,
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=self.volumes.drivers,
+            choices=self.service.config.choices,
             cdi_spec_dirs=self.service.config.cdi_spec_dirs,
-            labels=check_labels(self.service.config.labels),
-            log_driver=self.service.config.log_driver,
-            seccomp_profile=self.service.config.seccomp_profile,
+            address_pools=self.service.config.default_address_pools,
             remapped=self.remapping is not None,
-            live_restore=self.service.config.live_restore,
             cgroup_driver=self.cgroups.driver.value,
         )
 
         def reload(config: RuntimedConfig) -> None:
             # What may be refused comes first: then nothing has changed.
             defaults, options = config.defaults, parse_default_options(config.default_network_opts)
-            known.labels = check_labels(config.labels)
+            known.choices = config.choices
             containers.defaults, networks.default_options = defaults, options
-            known.log_driver, known.seccomp_profile = config.log_driver, config.seccomp_profile
-            known.live_restore = self.shutdown.live_restore = config.live_restore
+            self.shutdown.live_restore = config.live_restore
             self.shutdown.timeout_s = config.shutdown_timeout_s
 
         self.service.reloads.append(reload)

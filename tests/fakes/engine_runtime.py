@@ -140,7 +140,9 @@ class FakeHost:
     async def info(self) -> HostInfo:
         return HostInfo(
             default_runtime="runc",
-            runtimes=(OciRuntimeInfo("runc", "/usr/bin/runc", "1.1", usable=True),),
+            runtimes=(
+                OciRuntimeInfo("runc", "/usr/bin/runc", "1.1", usable=True, features='{"ociVersionMin":"1.0.0"}'),
+            ),
             cgroup_version=2,
             security_options=(f"name=seccomp,profile={self.seccomp_profile}",),
             containers_running=1,
@@ -150,6 +152,8 @@ class FakeHost:
             network_drivers=("bridge", "host", "null"),
             volume_drivers=("local",),
             events=len(self._events.published),
+            limits=("memory", "swap", "cpu_quota", "cpu_shares", "cpuset", "pids"),
+            ipv4_forwarding=True,
         )
 
 

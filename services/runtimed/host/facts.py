@@ -130,6 +130,11 @@ def read_host() -> HostFacts:
     )
 
 
+def forwards_ipv4() -> bool:
+    """Whether the kernel passes packets on from one interface to another, at present."""
+    return _text(Path("/proc/sys/net/ipv4/ip_forward")) == "1"
+
+
 def cgroup_trees(mounts: str | None = None) -> tuple[CgroupTree, ...]:
     """Return the cgroup hierarchies mounted under /sys/fs/cgroup, from ``/proc/self/mounts``."""
     text = _text(Path("/proc/self/mounts")) if mounts is None else mounts

@@ -69,23 +69,36 @@ async def conmon_version(path: str, environ: Mapping[str, str]) -> str:
     return first.rpartition(" ")[2].strip()
 
 
-def security_options(host: HostFacts, seccomp_profile: str = "", *, remapped: bool = False) -> list[str]:
-    """Return what protects the host, in Docker's form; the profile is that of containers that ask for none."""
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the configuration chose for containers that ask for nothing, and of the engine as a whole."""
+
+    labels: tuple[str, ...] = ()  # "name=value"
+    log_driver: str = ""  # empty: json-file
+    seccomp_profile: str = ""  # empty: the built-in one
+    no_new_privileges: bool = False
+    live_restore: bool = True  # containers run on when the engine is stopped
+
+
+def security_options(host: HostFacts, choices: Choices, *, remapped: bool = False) -> list[str]:
+    """Return what protects the host, in Docker's form; ``remapped``: containers have user namespaces."""
     options = []
     if host.apparmor:
         options.append("name=apparmor")
     if host.seccomp:
-        options.append(f"name=seccomp,profile={seccomp_profile or 'builtin'}")
+        options.append(f"name=seccomp,profile={choices.seccomp_profile or 'builtin'}")
     if host.selinux:
         options.append("name=selinux")
     if remapped:
         options.append("name=userns")
     if host.layout.version == 2:
         options.append("name=cgroupns")
+    if choices.no_new_privileges:
+        options.append("name=no-new-privileges")
     return options
 
 
-def warnings(host: HostFacts, installed: Installed) -> list[str]:
+def warnings(host: HostFacts, installed: Installed, choices: Choices) -> list[str]:
     """Return what does not work here, Docker's sentences first."""
     limits = host.limits
     known = (
@@ -96,6 +109,7 @@ def warnings(host: HostFacts, installed: Installed) -> list[str]:
         (limits.cpuset, "WARNING: No cpuset support"),
         (limits.pids, "WARNING: No pids limit support"),
         (limits.blkio_weight, "WARNING: No blkio weight support"),
+        (not choices.seccomp_profile, "WARNING: daemon is not using the default seccomp profile"),
         (host.seccomp, "WARNING: seccomp is not available: containers run without a system call filter"),
         (bool(installed.conmon_version), "WARNING: conmon is not installed: no container can be started"),
         (bool(installed.runtimes.default), "WARNING: no OCI runtime works: no container can be started"),

@@ -41,7 +41,7 @@ PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "
 _TIMEOUT_S: Final = 30.0
 
 # Number of the trial as it is below: what another one found out is not remembered.
-_TRIAL: Final = 5
+_TRIAL: Final = 6
 
 # It refuses a version 2 tree with controllers beside version 1, and one without may have some at any time: the kernel
 # moves a controller there when its version 1 tree is unmounted.
@@ -65,6 +65,7 @@ class Runtime:
     vulnerabilities: tuple[str, ...] = ()  # known of this version
     undecided: bool = False  # it did not answer in time, which says nothing of the next trial
     creates_by: tuple[str, ...] = ()  # the words before its path when it is to make a container
+    features: str = ""  # the spec's features structure, JSON; empty: it tells none
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ def _rank(runtime: Runtime) -> tuple[bool, Version]:
 def _with_vulnerabilities(runtime: Runtime) -> Runtime:
     def said() -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return _said(runtime.path)
+            return _output(runtime.path, "--version")
         return ""
 
     known = vulnerabilities(runtime.name, runtime.version, said) if runtime.version else []
@@ -240,7 +241,8 @@ def _try(name: str, path: str, scratch: Path, cgroups: CgroupNames, host: HostFa
         for way in _ways(name, version, host):
             reasons[way] = _probe(way, path, scratch, cgroups)
             if not reasons[way]:
-                return Runtime(name, path, version, usable=True, creates_by=way)
+                told = _features(path)
+                return Runtime(name, path, version, usable=True, creates_by=way, features=told)
         reason = reasons[()]
     except OSError as error:
         reason = f"trial failed: {error}"
@@ -256,14 +258,23 @@ def _version(path: str) -> str:
     Raises:
         TimeoutExpired: it does not answer.
     """
-    return _said(path).partition("\n")[0].strip().rpartition(" ")[2]
+    return _output(path, "--version").partition("\n")[0].strip().rpartition(" ")[2]
 
 
-def _said(path: str) -> str:
-    """Return the output of ``--version``; empty if it cannot be run. Raises TimeoutExpired."""
+def _features(path: str) -> str:
+    """Return the spec's features structure, JSON without spaces; empty if the runtime tells none, or not in time."""
+    with contextlib.suppress(subprocess.TimeoutExpired, ValueError, RecursionError):
+        structure = json.loads(_output(path, "features"))
+        if isinstance(structure, dict):
+            return json.dumps(structure, separators=(",", ":"))
+    return ""
+
+
+def _output(path: str, question: str) -> str:
+    """Return what a runtime prints of itself; empty if it cannot be run, or fails. Raises TimeoutExpired."""
     try:
         done = subprocess.run(
-            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
+            [path, question], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except OSError:
         return ""

@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import asdict
 
 from runtimed.events import Events
-from runtimed.host.facts import HostFacts
-from runtimed.host.info import Installed, security_options, warnings
+from runtimed.host.facts import HostFacts, forwards_ipv4
+from runtimed.host.info import Choices, Installed, security_options, warnings
 from runtimed.oci.devices.cdi import read_devices
 from sampan.resource.container import Status
 from sampan.resource.event import Event
@@ -50,28 +51,16 @@ class LocalHost:
         log_drivers: Collection[str],
         network_drivers: Collection[str],
         volume_drivers: Callable[[], Awaitable[Collection[str]]],
+        choices: Choices,
         cdi_spec_dirs: Sequence[str] = (),
-        labels: Sequence[str] = (),
-        log_driver: str = "",
-        seccomp_profile: str = "",
+        address_pools: Sequence[str] = (),
         remapped: bool = False,
-        live_restore: bool = True,
         cgroup_driver: str = "cgroupfs",
     ) -> None:
-        """``labels`` are the engine's, ``log_driver`` and ``seccomp_profile`` those of containers that ask for none.
-
-        All three may be replaced.
-
-        So may ``live_restore``, whether containers run on when the engine is stopped.
-
-        ``remapped``: containers have user namespaces unless they say otherwise.
-        """
+        """``choices`` may be replaced. ``remapped``: containers have user namespaces unless they say otherwise."""
         self._remapped = remapped
         self._cgroup_driver = cgroup_driver
-        self.labels = tuple(labels)
-        self.log_driver = log_driver
-        self.seccomp_profile = seccomp_profile
-        self.live_restore = live_restore
+        self.choices = choices
         self._host = host
         self._installed = installed
         self._statuses = statuses
@@ -80,21 +69,27 @@ class LocalHost:
         self._network_drivers = tuple(sorted(network_drivers))
         self._volume_drivers = volume_drivers
         self._cdi_spec_dirs = tuple(cdi_spec_dirs)
+        self._address_pools = tuple(address_pools)
 
     async def info(self) -> HostInfo:
         """Say what there is and what was chosen because of it."""
         tally = Counter(self._statuses())
-        runtimes = self._installed.runtimes
+        runtimes, choices = self._installed.runtimes, self.choices
         devices = await asyncio.to_thread(read_devices, self._cdi_spec_dirs)
+        forwarding = await asyncio.to_thread(forwards_ipv4)
         return HostInfo(
             default_runtime=runtimes.default,
             runtimes=tuple(
-                OciRuntimeInfo(one.name, one.path, one.version, one.usable, one.reason) for one in runtimes.found
+                OciRuntimeInfo(one.name, one.path, one.version, one.usable, one.reason, one.features)
+                for one in runtimes.found
             ),
             cgroup_version=self._host.layout.version,
             cgroup_layout=self._host.layout.value,
-            security_options=tuple(security_options(self._host, self.seccomp_profile, remapped=self._remapped)),
-            warnings=(*warnings(self._host, self._installed), *(f"WARNING: {each}" for each in devices.problems)),
+            security_options=tuple(security_options(self._host, choices, remapped=self._remapped)),
+            warnings=(
+                *warnings(self._host, self._installed, choices),
+                *(f"WARNING: {each}" for each in devices.problems),
+            ),
             containers_running=tally[Status.RUNNING] + tally[Status.RESTARTING],
             containers_paused=tally[Status.PAUSED],
             containers_stopped=tally[Status.CREATED] + tally[Status.EXITED] + tally[Status.DEAD],
@@ -106,7 +101,11 @@ class LocalHost:
             cdi_spec_dirs=self._cdi_spec_dirs,
             cdi_devices=devices.names,
             cgroup_driver=self._cgroup_driver,
-            labels=self.labels,
-            log_driver=self.log_driver,
-            stops_containers=not self.live_restore,
+            labels=choices.labels,
+            log_driver=choices.log_driver,
+            stops_containers=not choices.live_restore,
+            limits=tuple(limit for limit, known in asdict(self._host.limits).items() if known),
+            ipv4_forwarding=forwarding,
+            default_address_pools=self._address_pools,
+            init_path=self._installed.init_path or "",
         )

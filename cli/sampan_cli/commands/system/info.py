@@ -56,6 +56,7 @@ def _lines(shown: JsonObject, facts: "EngineFacts") -> list[str]:
     lines += [f" {driver.name}: {verdict(driver)}" for driver in facts.drivers.drivers]
     lines += [
         f"Logging Driver: {shown['LoggingDriver']}",
+        f"Cgroup Driver: {shown['CgroupDriver']}",
         f"Cgroup Version: {shown['CgroupVersion']} ({shown['CgroupLayout']})",
         *(f"{kind} Drivers: {' '.join(names)}" for kind, names in shown["Plugins"].items() if names),
         *(f"CDI Spec Directory: {directory}" for directory in facts.host.cdi_spec_dirs),
@@ -71,6 +72,7 @@ def _lines(shown: JsonObject, facts: "EngineFacts") -> list[str]:
     lines += [
         f"Default Runtime: {shown['DefaultRuntime']}",
         f"conmon: {shown['ConmonVersion']}",
+        *([f"Init Binary: {shown['InitBinary']}"] if shown["InitBinary"] else []),
         "Security Options:",
         *(f" {option.removeprefix('name=').replace(',', ' ')}" for option in shown["SecurityOptions"]),
         f"Kernel Version: {shown['KernelVersion']}",
@@ -79,6 +81,8 @@ def _lines(shown: JsonObject, facts: "EngineFacts") -> list[str]:
         f"CPUs: {shown['NCPU']}",
         f"Total Memory: {binary_size(shown['MemTotal'])}",
         f"Name: {shown['Name']}",
+        *(f"Label: {label}" for label in shown["Labels"]),
+        *(f"Default Address Pool: {pool}" for pool in facts.host.default_address_pools),
         f"Data Root: {shown['DataRoot']}",
         f"Run Root: {shown['RunRoot']}",
         f"Docker API: {shown['DockerSocket']}",

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sampan/api/runtime/v1/host.proto\x12\x11sampan.runtime.v1\"\x11\n\x0fHostInfoRequest\"\xdf\x04\n\x10HostInfoResponse\x12\x17\n\x0f\x64\x65\x66\x61ult_runtime\x18\x01 \x01(\t\x12=\n\x08runtimes\x18\x02 \x03(\x0b\x32+.sampan.runtime.v1.HostInfoResponse.Runtime\x12\x16\n\x0e\x63group_version\x18\x03 \x01(\x05\x12\x15\n\rcgroup_layout\x18\x04 \x01(\t\x12\x18\n\x10security_options\x18\x05 \x03(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x1a\n\x12\x63ontainers_running\x18\x07 \x01(\x05\x12\x19\n\x11\x63ontainers_paused\x18\x08 \x01(\x05\x12\x1a\n\x12\x63ontainers_stopped\x18\t \x01(\x05\x12\x16\n\x0e\x63onmon_version\x18\n \x01(\t\x12\x13\n\x0blog_drivers\x18\x0b \x03(\t\x12\x17\n\x0fnetwork_drivers\x18\x0c \x03(\t\x12\x16\n\x0evolume_drivers\x18\r \x03(\t\x12\x0e\n\x06\x65vents\x18\x0e \x01(\x04\x12\x15\n\rcdi_spec_dirs\x18\x0f \x03(\t\x12\x13\n\x0b\x63\x64i_devices\x18\x10 \x03(\t\x12\x15\n\rcgroup_driver\x18\x11 \x01(\t\x12\x0e\n\x06labels\x18\x12 \x03(\t\x12\x12\n\nlog_driver\x18\x13 \x01(\t\x12\x18\n\x10stops_containers\x18\x14 \x01(\x08\x1aV\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06usable\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t2W\n\x04Host\x12O\n\x04Info\x12\".sampan.runtime.v1.HostInfoRequest\x1a#.sampan.runtime.v1.HostInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sampan/api/runtime/v1/host.proto\x12\x11sampan.runtime.v1\"\x11\n\x0fHostInfoRequest\"\xcc\x05\n\x10HostInfoResponse\x12\x17\n\x0f\x64\x65\x66\x61ult_runtime\x18\x01 \x01(\t\x12=\n\x08runtimes\x18\x02 \x03(\x0b\x32+.sampan.runtime.v1.HostInfoResponse.Runtime\x12\x16\n\x0e\x63group_version\x18\x03 \x01(\x05\x12\x15\n\rcgroup_layout\x18\x04 \x01(\t\x12\x18\n\x10security_options\x18\x05 \x03(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x1a\n\x12\x63ontainers_running\x18\x07 \x01(\x05\x12\x19\n\x11\x63ontainers_paused\x18\x08 \x01(\x05\x12\x1a\n\x12\x63ontainers_stopped\x18\t \x01(\x05\x12\x16\n\x0e\x63onmon_version\x18\n \x01(\t\x12\x13\n\x0blog_drivers\x18\x0b \x03(\t\x12\x17\n\x0fnetwork_drivers\x18\x0c \x03(\t\x12\x16\n\x0evolume_drivers\x18\r \x03(\t\x12\x0e\n\x06\x65vents\x18\x0e \x01(\x04\x12\x15\n\rcdi_spec_dirs\x18\x0f \x03(\t\x12\x13\n\x0b\x63\x64i_devices\x18\x10 \x03(\t\x12\x15\n\rcgroup_driver\x18\x11 \x01(\t\x12\x0e\n\x06labels\x18\x12 \x03(\t\x12\x12\n\nlog_driver\x18\x13 \x01(\t\x12\x18\n\x10stops_containers\x18\x14 \x01(\x08\x12\x0e\n\x06limits\x18\x15 \x03(\t\x12\x17\n\x0fipv4_forwarding\x18\x16 \x01(\x08\x12\x1d\n\x15\x64\x65\x66\x61ult_address_pools\x18\x17 \x03(\t\x12\x11\n\tinit_path\x18\x18 \x01(\t\x1ah\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06usable\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x01(\t2W\n\x04Host\x12O\n\x04Info\x12\".sampan.runtime.v1.HostInfoRequest\x1a#.sampan.runtime.v1.HostInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOSTINFOREQUEST']._serialized_start=55
   _globals['_HOSTINFOREQUEST']._serialized_end=72
   _globals['_HOSTINFORESPONSE']._serialized_start=75
-  _globals['_HOSTINFORESPONSE']._serialized_end=682
-  _globals['_HOSTINFORESPONSE_RUNTIME']._serialized_start=596
-  _globals['_HOSTINFORESPONSE_RUNTIME']._serialized_end=682
-  _globals['_HOST']._serialized_start=684
-  _globals['_HOST']._serialized_end=771
+  _globals['_HOSTINFORESPONSE']._serialized_end=791
+  _globals['_HOSTINFORESPONSE_RUNTIME']._serialized_start=687
+  _globals['_HOSTINFORESPONSE_RUNTIME']._serialized_end=791
+  _globals['_HOST']._serialized_start=793
+  _globals['_HOST']._serialized_end=880
 # @@protoc_insertion_point(module_scope)

@@ -46,12 +46,15 @@ class HostInfoResponse(_message.Message):
         VERSION_FIELD_NUMBER: _builtins.int
         USABLE_FIELD_NUMBER: _builtins.int
         REASON_FIELD_NUMBER: _builtins.int
+        FEATURES_FIELD_NUMBER: _builtins.int
         name: _builtins.str
         path: _builtins.str
         version: _builtins.str
         usable: _builtins.bool
         reason: _builtins.str
         """why not"""
+        features: _builtins.str
+        """the runtime spec's features structure, JSON; empty: it tells none"""
         def __init__(
             self,
             *,
@@ -60,10 +63,11 @@ class HostInfoResponse(_message.Message):
             version: _builtins.str = ...,
             usable: _builtins.bool = ...,
             reason: _builtins.str = ...,
+            features: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "path", b"path", "reason", b"reason", "usable", b"usable", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "name", b"name", "path", b"path", "reason", b"reason", "usable", b"usable", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,6 +91,10 @@ class HostInfoResponse(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     LOG_DRIVER_FIELD_NUMBER: _builtins.int
     STOPS_CONTAINERS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    IPV4_FORWARDING_FIELD_NUMBER: _builtins.int
+    DEFAULT_ADDRESS_POOLS_FIELD_NUMBER: _builtins.int
+    INIT_PATH_FIELD_NUMBER: _builtins.int
     default_runtime: _builtins.str
     cgroup_version: _builtins.int
     cgroup_layout: _builtins.str
@@ -103,6 +111,10 @@ class HostInfoResponse(_message.Message):
     """of containers that ask for none"""
     stops_containers: _builtins.bool
     """when it is stopped"""
+    ipv4_forwarding: _builtins.bool
+    """the kernel's, at present"""
+    init_path: _builtins.str
+    """of the program for --init; empty: none is installed"""
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInfoResponse.Runtime]: ...
     @_builtins.property
@@ -127,6 +139,14 @@ class HostInfoResponse(_message.Message):
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the engine, by its configuration: "name=value" """
 
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what of containers the kernel can limit here: "memory", "swap", "cpu_quota" """
+
+    @_builtins.property
+    def default_address_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """by its configuration: "10.200.0.0/16:24" """
+
     def __init__(
         self,
         *,
@@ -150,10 +170,14 @@ class HostInfoResponse(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         log_driver: _builtins.str = ...,
         stops_containers: _builtins.bool = ...,
+        limits: _abc.Iterable[_builtins.str] | None = ...,
+        ipv4_forwarding: _builtins.bool = ...,
+        default_address_pools: _abc.Iterable[_builtins.str] | None = ...,
+        init_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "labels", b"labels", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "stops_containers", b"stops_containers", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_address_pools", b"default_address_pools", "default_runtime", b"default_runtime", "events", b"events", "init_path", b"init_path", "ipv4_forwarding", b"ipv4_forwarding", "labels", b"labels", "limits", b"limits", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "stops_containers", b"stops_containers", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -276,6 +276,7 @@ ANSWERS: Final[tuple[tuple[str, str, Asked], ...]] = (
     ("1.44", "no VirtualSize of images", gone(shown("/images/json?all=1", "0", "VirtualSize"))),
     ("1.44", "no VirtualSize in df", gone(shown("/system/df", "Images", "0", "VirtualSize"))),
     ("1.44", "no Created that nobody knows", created_is_left_out),
+    ("1.44", "runtimes' features", info("Runtimes", "runc", "status")),
     ("1.45", "no Container of an image", gone(shown("/images/a:1/json", "Container"))),
     ("1.45", "no ContainerConfig of an image", gone(shown("/images/a:1/json", "ContainerConfig"))),
     ("1.46", "annotations in a list", shown("/containers/json?all=1", "0", "HostConfig", "Annotations")),

@@ -9,7 +9,7 @@ import pytest
 from runtimed.cgroups.naming import CgroupNames
 from runtimed.host import runtimes as module
 from runtimed.host.facts import CgroupTree
-from runtimed.host.info import Installed, security_options, warnings
+from runtimed.host.info import Choices, Installed, security_options, warnings
 from runtimed.host.runtimes import Runtime, Runtimes, find_runtimes, named_paths
 from sampan.errors import InvalidArgumentError
 from tests.unit.runtimed.bundle_values import HOST
@@ -138,6 +138,27 @@ def test_one_that_refuses_controllers_is_called_apart_before_there_are_any(
     assert bool(find(tmp_path, monkeypatch).choose("").creates_by) == apart
 
 
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [('{"ociVersionMin": "1.0.0",\n "hooks": ["poststop"]}', '{"ociVersionMin":"1.0.0","hooks":["poststop"]}'),
+     ("[1]", ""), ("unknown command", ""), ('{"a": 1', "")],
+)  # fmt: skip
+def test_features_are_told_if_they_are_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, told: str
+) -> None:
+    good = Path(fake(tmp_path, "good", works=True))
+    good.write_text(good.read_text() + f"[ \"$1\" != features ] || echo '{printed}'\n")
+    assert [one.features for one in find(tmp_path, monkeypatch).found] == [told]
+    assert [one.features for one in find(tmp_path, monkeypatch).found] == [told]  # what is remembered
+
+
+def test_a_runtime_without_features_works_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = Path(fake(tmp_path, "good", works=True))
+    good.write_text(good.read_text() + '[ "$1" != features ] || exit 1\n')
+    (found,) = find(tmp_path, monkeypatch).found
+    assert (found.usable, found.features) == (True, "")
+
+
 def test_a_damaged_cache_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path, "good", works=True)
     (tmp_path / "cache.json").write_text("[1")
@@ -162,13 +183,15 @@ def test_choosing_takes_the_default_an_alias_or_a_name() -> None:
 
 def test_info_warns_of_what_does_not_work() -> None:
     installed = Installed(Runtimes((CRUN, RUNC), "runc"), "2.1.6", None)
-    assert warnings(HOST, installed) == [
+    assert warnings(HOST, installed, Choices()) == [
         "WARNING: no init program is installed: --init cannot be used",
         "WARNING: runtime crun 1.8.1 cannot be used: hybrid mode",
         "WARNING: no CAP_SYS_RESOURCE: ulimits cannot be raised above the engine's own",
     ]
-    assert security_options(HOST) == ["name=seccomp,profile=builtin"]
-    assert security_options(HOST, "unconfined") == ["name=seccomp,profile=unconfined"]
+    assert security_options(HOST, Choices()) == ["name=seccomp,profile=builtin"]
+    chosen = Choices(seccomp_profile="unconfined", no_new_privileges=True)
+    assert security_options(HOST, chosen) == ["name=seccomp,profile=unconfined", "name=no-new-privileges"]
+    assert warnings(HOST, installed, chosen)[0] == "WARNING: daemon is not using the default seccomp profile"
 
 
 def test_further_runtimes_have_names_and_paths() -> None:
