@@ -1,4 +1,4 @@
-"""A container in the shapes that Docker's clients know: of ``inspect``, and of a list; and its execs."""
+"""A container in the shapes that Docker's clients know: of ``inspect``, and of a list."""
 
 import json
 import posixpath
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sampan.docker import host_config_view
 from sampan.docker.durations import duration_ns, human_duration
+from sampan.docker.network_view import endpoint_json
 from sampan.docker.times import rfc3339
 from sampan.resource.container import (
     ContainerDetails,
@@ -19,34 +20,6 @@ from sampan.resource.container import (
     Status,
 )
 from sampan.resource.container_spec import ContainerSpec, Endpoint, HealthCheck, MountType
-from sampan.resource.exec import Exec
-
-
-def exec_json(found: Exec) -> dict[str, object]:
-    """Return an exec in the shape of its inspect; ``ExitCode`` is null until it has ended."""
-    spec = found.spec
-    process = {
-        "arguments": list(spec.args[1:]),
-        "entrypoint": spec.args[0] if spec.args else "",
-        "privileged": spec.privileged,
-        "tty": spec.tty,
-    }
-    if spec.user:
-        process["user"] = spec.user
-    return {
-        "ID": found.id,
-        "Running": found.running,
-        "ExitCode": found.exit_code,
-        "ProcessConfig": process,
-        "OpenStdin": spec.attach_stdin,
-        "OpenStderr": spec.attach_stderr,
-        "OpenStdout": spec.attach_stdout,
-        "CanRemove": False,
-        "ContainerID": found.container_id,
-        "DetachKeys": spec.detach_keys,
-        "Pid": found.pid,
-    }
-
 
 Version = tuple[int, int]  # of Docker's API
 
@@ -89,6 +62,9 @@ def inspect_json(container: ContainerDetails, version: Version = COMMAND_LINE) -
     }
     if version < (1, 42):
         result["HostConfig"] |= {"KernelMemory": 0, "KernelMemoryTCP": 0}  # which no kernel since 5.16 limits
+    if version >= (1, 52):
+        result["Storage"] = {"RootFS": {"Snapshot": {"Name": container.driver}}}
+    result |= _manifest(spec, version)
     if container.size_rw_bytes is not None:
         result["SizeRw"] = container.size_rw_bytes
     return result
@@ -200,7 +176,7 @@ def _network_settings(container: ContainerDetails, version: Version) -> dict[str
         "SandboxID": network.sandbox_id,
         "SandboxKey": network.sandbox_path,
         "Ports": published_json(network.ports),
-        "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints},
+        "Networks": endpoints_json(container, network, version),
     }
     if version >= (1, 52):
         return shown
@@ -244,40 +220,16 @@ def live_network(container: ContainerDetails) -> NetworkSettings:
     return NetworkSettings(endpoints=endpoints)
 
 
+def endpoints_json(container: ContainerDetails, network: NetworkSettings, version: Version) -> dict[str, Any]:
+    """Return the endpoints in ``network`` by their networks' names, as ``Networks`` has them."""
+    names = (container.id[:12], container.spec.hostname or container.id[:12])
+    return {one.network: endpoint_json(one, names, version) for one in network.endpoints}
+
+
 # What of an endpoint Docker tells in an inspect alone.
 _UNLISTED: Final = dict.fromkeys(("Links", "Aliases", "DriverOpts", "DNSNames"))
 
 _NOWHERE: Final = EndpointState("", "", Endpoint(""))
-
-
-def endpoint_json(endpoint: EndpointState, container_id: str, version: Version = COMMAND_LINE) -> dict[str, Any]:
-    """Return one ``EndpointSettings``."""
-    asked = endpoint.requested
-    ipam: dict[str, object] = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}
-    ipam["LinkLocalIPs"] = list(asked.link_local_ips)
-    aliases = list(endpoint.aliases)
-    if version < (1, 45) and (aliases or endpoint.dns_names) and container_id[:12] not in aliases:
-        aliases.append(container_id[:12])  # moved to DNSNames in 1.45
-    result: dict[str, Any] = {
-        "IPAMConfig": {key: value for key, value in ipam.items() if value} or ({} if asked.ipv4_address else None),
-        "Links": (list(asked.links) or None) if endpoint.network != "bridge" else None,  # those are in HostConfig
-        "Aliases": aliases or None,
-        "MacAddress": endpoint.mac_address,
-        "DriverOpts": dict(asked.driver_options) or None,
-        "GwPriority": asked.gw_priority,
-        "NetworkID": endpoint.network_id,
-        "EndpointID": endpoint.endpoint_id,
-        "Gateway": endpoint.gateway,
-        "IPAddress": endpoint.ipv4_address,
-        "IPPrefixLen": endpoint.ipv4_prefix,
-        "IPv6Gateway": endpoint.ipv6_gateway,
-        "GlobalIPv6Address": endpoint.ipv6_address,
-        "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
-        "DNSNames": list(endpoint.dns_names) or None,
-    }
-    if version < (1, 48):
-        del result["GwPriority"]
-    return result
 
 
 def summary_json(container: ContainerDetails, version: Version, now: float) -> dict[str, Any]:
@@ -296,17 +248,36 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
         "Labels": dict(spec.labels),
         "State": container.state.status.value,
         "Status": status_text(container.state, now),
+        **(_health_summary(container.state) if version >= (1, 52) else {}),
         "HostConfig": _listed_host_config(spec, version),
         "NetworkSettings": {
             "Networks": {
-                one.network: endpoint_json(one, container.id, version) | _UNLISTED for one in network.endpoints
+                name: endpoint | _UNLISTED for name, endpoint in endpoints_json(container, network, version).items()
             }
         },
         "Mounts": points_json(container),
+        **_manifest(spec, version),
     }
     if container.size_rw_bytes:  # as everywhere in a list, nothing is not told
         result["SizeRw"] = container.size_rw_bytes
     return result
+
+
+def _manifest(spec: ContainerSpec, version: Version) -> dict[str, Any]:
+    manifest = spec.image_manifest
+    if manifest is None or version < (1, 48):
+        return {}
+    platform = {"architecture": manifest.architecture, "os": manifest.os}
+    if manifest.variant:
+        platform["variant"] = manifest.variant
+    return {
+        "ImageManifestDescriptor": {
+            "mediaType": manifest.media_type,
+            "digest": manifest.digest,
+            "size": manifest.size,
+            "platform": platform,
+        }
+    }
 
 
 def _listed_host_config(spec: ContainerSpec, version: Version) -> dict[str, Any]:
@@ -338,6 +309,12 @@ def status_text(state: ContainerState, now: float) -> str:
             return "Created"
         case _:
             return f"Exited ({state.exit_code}) {since_end} ago" if since_end else "Exited"
+
+
+def _health_summary(state: ContainerState) -> dict[str, Any]:
+    health = state.health
+    shown = ("none", 0) if health is None else (health.status.value, health.failing_streak)
+    return {"Health": dict(zip(("Status", "FailingStreak"), shown, strict=True))}
 
 
 def _health_note(state: ContainerState) -> str:

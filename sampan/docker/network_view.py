@@ -1,11 +1,12 @@
-"""A network in the shape that Docker's clients know."""
+"""A network, and how a container is connected to it, in the shapes that Docker's clients know."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import Final
 
 from sampan.docker.options.networks import PREDEFINED
 from sampan.docker.times import rfc3339
+from sampan.resource.container import EndpointState
 from sampan.resource.network import AddressPool, Network, NetworkMember
 
 _MOST: Final = 2**64 - 1  # what Go's number holds; an IPv6 subnet has more
@@ -36,6 +37,36 @@ def network_json(network: Network, *, members: bool) -> dict[str, object]:
         "Options": dict(network.options),
         "Labels": dict(network.labels),
     }
+
+
+def endpoint_json(endpoint: EndpointState, names: Iterable[str], version: tuple[int, int]) -> dict[str, object]:
+    """Return one ``EndpointSettings``; ``names`` are those that a container has of itself, its short ID the first."""
+    asked = endpoint.requested
+    ipam: dict[str, object] = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}
+    ipam["LinkLocalIPs"] = list(asked.link_local_ips)
+    aliases = list(endpoint.aliases)
+    if version < (1, 45) and endpoint.network not in PREDEFINED:  # moved to DNSNames in 1.45
+        aliases = list(dict.fromkeys((*aliases, *names)))
+    result: dict[str, object] = {
+        "IPAMConfig": {key: value for key, value in ipam.items() if value} or ({} if asked.ipv4_address else None),
+        "Links": (list(asked.links) or None) if endpoint.network != "bridge" else None,  # those are in HostConfig
+        "Aliases": aliases or None,
+        "MacAddress": endpoint.mac_address,
+        "DriverOpts": dict(asked.driver_options) or None,
+        "GwPriority": asked.gw_priority,
+        "NetworkID": endpoint.network_id,
+        "EndpointID": endpoint.endpoint_id,
+        "Gateway": endpoint.gateway,
+        "IPAddress": endpoint.ipv4_address,
+        "IPPrefixLen": endpoint.ipv4_prefix,
+        "IPv6Gateway": endpoint.ipv6_gateway,
+        "GlobalIPv6Address": endpoint.ipv6_address,
+        "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
+        "DNSNames": list(endpoint.dns_names) or None,
+    }
+    if version < (1, 48):
+        del result["GwPriority"]
+    return result
 
 
 def status_json(network: Network) -> dict[str, object] | None:

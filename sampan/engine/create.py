@@ -12,7 +12,7 @@ from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import RunConfig
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
-from sampan.resource.container_spec import ContainerSpec, HealthCheck, Mount, MountType, Process
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, ImageManifest, Mount, MountType, Process
 from sampan.resource.image import ImageDetails
 from sampan.resource.storage.snapshots import Layers, Snapshots
 
@@ -108,6 +108,7 @@ def merge(spec: ContainerSpec, image: ImageDetails) -> ContainerSpec:
         spec,
         image_id=image.id,
         platform=image.platform.os or "linux",
+        image_manifest=_manifest(image),
         process=replace(
             process,
             entrypoint=entrypoint,
@@ -121,6 +122,16 @@ def merge(spec: ContainerSpec, image: ImageDetails) -> ContainerSpec:
         anonymous_volumes=_with_missing(spec.anonymous_volumes, config.volumes),
         stop_signal=spec.stop_signal or config.stop_signal,
         health_check=_health_check(spec.health_check, config),
+    )
+
+
+def _manifest(image: ImageDetails) -> ImageManifest | None:
+    """Return what the container's root comes from; None for an image that has no manifest."""
+    manifest, platform = image.manifest, image.platform
+    if not manifest.digest:
+        return None
+    return ImageManifest(
+        manifest.media_type, manifest.digest, manifest.size, platform.os, platform.architecture, platform.variant
     )
 
 

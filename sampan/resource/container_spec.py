@@ -287,6 +287,18 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """The manifest of one platform, out of an image's index or alone."""
+
+    media_type: str
+    digest: str
+    size: int  # bytes
+    os: str = ""  # of the image's config, as the two below
+    architecture: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """The whole of it."""
 
@@ -321,4 +333,5 @@ class ContainerSpec:
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
     owner: str = ""  # whose it is: empty for Docker's and the command line's, "cri" for a pod's
+    image_manifest: ImageManifest | None = None  # that the root comes from; None: nothing has one, or nobody said
     docker: bytes = b""  # opaque: what a Docker client sent and the other fields do not model

@@ -57,6 +57,14 @@ EXCUSED = (
             "volume_options",
         )
     }
+    | {
+        (option, place): "the image's, filled in by the engine, and shown"
+        for option in (
+            "ContainerSpec.image_manifest",
+            *(f"ImageManifest.{field}" for field in ("media_type", "digest", "size", "os", "architecture", "variant")),
+        )
+        for place in (_ACTS, _API, _COMMAND)
+    }
     | {("Process.own_entrypoint", place): "settled when the image is looked at" for place in (_ACTS, _VIEWS, _COMMAND)}
     | {(f"Resources.{field}", _VIEWS): "by the table in sampan/docker/options/devices.py" for field in DEVICE_LIMITS}
     | {

@@ -47,6 +47,7 @@ SPEC: Final = Codec(
         RESTART_POLICY,
         Codec(spec.LogConfig, spec_pb2.LogConfig),
         Codec(spec.HealthCheck, spec_pb2.HealthCheck),
+        Codec(spec.ImageManifest, spec_pb2.ImageManifest),
     ),
 )
 CONTAINER: Final = Codec(

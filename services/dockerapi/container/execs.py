@@ -11,10 +11,9 @@ from dockerapi.http.decode import shown
 from dockerapi.http.fields import UINT16, Fields
 from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
-from sampan.docker.container_view import exec_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ConsoleSize
-from sampan.resource.exec import ExecSpec
+from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.streams import ExecStart
 
 
@@ -90,7 +89,33 @@ async def resize(call: Call) -> web.StreamResponse:
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /exec/{id}/json."""
-    return reply(exec_json(await call.execs.get(call.args["id"])))
+    return reply(_exec_json(await call.execs.get(call.args["id"])))
+
+
+def _exec_json(found: Exec) -> dict[str, object]:
+    """Return an exec in the shape of its inspect; ``ExitCode`` is null until it has ended."""
+    spec = found.spec
+    process = {
+        "arguments": list(spec.args[1:]),
+        "entrypoint": spec.args[0] if spec.args else "",
+        "privileged": spec.privileged,
+        "tty": spec.tty,
+    }
+    if spec.user:
+        process["user"] = spec.user
+    return {
+        "ID": found.id,
+        "Running": found.running,
+        "ExitCode": found.exit_code,
+        "ProcessConfig": process,
+        "OpenStdin": spec.attach_stdin,
+        "OpenStderr": spec.attach_stderr,
+        "OpenStdout": spec.attach_stdout,
+        "CanRemove": False,
+        "ContainerID": found.container_id,
+        "DetachKeys": spec.detach_keys,
+        "Pid": found.pid,
+    }
 
 
 ROUTES: Final = (

@@ -52,7 +52,7 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
         (
             "name", "image", "image_id", "chain_id", "process", "labels", "hostname", "domainname", "stop_signal",
             "stop_timeout_s", "exposed_ports", "anonymous_volumes", "ports", "publish_all_ports", "dns", "extra_hosts",
-            "restart_policy", "auto_remove", "init", "health_check", "platform", "docker",
+            "restart_policy", "auto_remove", "init", "health_check", "platform", "image_manifest", "docker",
         )
     ),
     Resources: frozenset(

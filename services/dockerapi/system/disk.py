@@ -17,11 +17,11 @@ from sampan.docker.container_view import summary_json as container_json
 from sampan.docker.image_view import summary_json as image_json
 from sampan.docker.times import rfc3339_ns
 from sampan.docker.volume_view import volume_json
-from sampan.engine.df import CacheUse, DiskUse
+from sampan.engine.df import CacheUse, ContainerUse, DiskUse
 from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
-from sampan.resource.container import Status
+from sampan.resource.container import ContainerDetails, Status
 
 _TYPES: Final = ("image", "container", "volume", "build-cache")
 _BUSY: Final = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
@@ -134,14 +134,14 @@ async def _containers(call: Call, used: DiskUse) -> Rows:
     now = time.time()
     uses = {one.container.id: one for one in used.containers}
 
+    def row(container: ContainerDetails, use: ContainerUse) -> JsonObject:
+        shown = container_json(container, call.version, now)
+        shown.pop("ImageManifestDescriptor", None)  # which Docker tells in lists of containers alone
+        return shown | {"SizeRw": use.size_rw_bytes, "SizeRootFs": use.size_root_bytes}
+
     async with aclosing(container_pages(call.control, used.listed_containers)) as pages:
         async for containers in pages:
-            yield [
-                container_json(container, call.version, now)
-                | {"SizeRw": one.size_rw_bytes, "SizeRootFs": one.size_root_bytes}
-                for container in containers
-                if (one := uses.get(container.id)) is not None
-            ]
+            yield [row(one, use) for one in containers if (use := uses.get(one.id)) is not None]
 
 
 def _record_json(record: UsageRecord, version: Version) -> JsonObject:

@@ -115,6 +115,7 @@ class ContainerSpec(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    IMAGE_MANIFEST_FIELD_NUMBER: _builtins.int
     DOCKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """without a slash; empty: one is made up"""
@@ -187,6 +188,10 @@ class ContainerSpec(_message.Message):
     def health_check(self) -> Global___HealthCheck: ...
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def image_manifest(self) -> Global___ImageManifest:
+        """that the root comes from; unset: nothing has one, or nobody said"""
+
     def __init__(
         self,
         *,
@@ -221,17 +226,57 @@ class ContainerSpec(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         platform: _builtins.str = ...,
         owner: _builtins.str = ...,
+        image_manifest: Global___ImageManifest | None = ...,
         docker: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "dns", b"dns", "health_check", b"health_check", "init", b"init", "log", b"log", "namespaces", b"namespaces", "process", b"process", "resources", b"resources", "restart_policy", b"restart_policy", "security", b"security", "stop_timeout", b"stop_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "dns", b"dns", "health_check", b"health_check", "image_manifest", b"image_manifest", "init", b"init", "log", b"log", "namespaces", b"namespaces", "process", b"process", "resources", b"resources", "restart_policy", b"restart_policy", "security", b"security", "stop_timeout", b"stop_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "image_manifest", b"image_manifest", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__init: _TypeAlias = _typing.Literal["init"]  # noqa: Y015
     _WhichOneofArgType__init: _TypeAlias = _typing.Literal["_init", b"_init"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__init) -> _WhichOneofReturnType__init | None: ...
 
 Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
+
+@_typing.final
+class ImageManifest(_message.Message):
+    """The manifest of one platform, out of an image's index or alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    OS_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    media_type: _builtins.str
+    digest: _builtins.str
+    """sha256:…"""
+    size: _builtins.int
+    """bytes"""
+    os: _builtins.str
+    """of the image's config, as the two below"""
+    architecture: _builtins.str
+    variant: _builtins.str
+    def __init__(
+        self,
+        *,
+        media_type: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        size: _builtins.int = ...,
+        os: _builtins.str = ...,
+        architecture: _builtins.str = ...,
+        variant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "digest", b"digest", "media_type", b"media_type", "os", b"os", "size", b"size", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageManifest: _TypeAlias = ImageManifest  # noqa: Y015
 
 @_typing.final
 class Process(_message.Message):

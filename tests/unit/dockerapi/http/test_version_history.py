@@ -10,7 +10,7 @@ from dockerapi.container.create_body import read
 from dockerapi.http.versions import NEWEST, OLDEST, Version
 from dockerapi.networks import parse_request
 from sampan.build.request import UsageRecord
-from sampan.docker.container_view import endpoint_json
+from sampan.docker.network_view import endpoint_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import EndpointState
 from sampan.resource.container_spec import ContainerSpec, Endpoint
@@ -284,6 +284,8 @@ ANSWERS: Final[tuple[tuple[str, str, Asked], ...]] = (
     ("1.46", "push by platform", asked_for("/images/a/push?platform=x", "POST")),
     ("1.47", "manifests of images", shown("/images/json?all=1&manifests=1", "0", "Manifests")),
     ("1.48", "manifests of an image", shown("/images/a:1/json?manifests=1", "Manifests")),
+    ("1.48", "manifest of a container", shown("/containers/web/json", "ImageManifestDescriptor")),
+    ("1.48", "manifest of a container in a list", shown("/containers/json?all=1", "0", "ImageManifestDescriptor")),
     ("1.48", "history by platform", asked_for("/images/a:1/history?platform=x")),
     ("1.48", "save by platform", asked_for("/images/get?names=a:1&platform=x")),
     ("1.48", "descriptor of an image", shown("/images/a:1/json", "Descriptor")),
@@ -298,6 +300,8 @@ ANSWERS: Final[tuple[tuple[str, str, Asked], ...]] = (
     ("1.50", "no br_netfilter in info", gone(info("BridgeNfIptables"))),
     ("1.50", "removal by platform", asked_for("/images/nosuch?platforms=x", "DELETE")),
     ("1.50", "no Hostname of an image", gone(shown("/images/a:1/json", "Config", "Hostname"))),
+    ("1.52", "health in a list", shown("/containers/json?all=1", "0", "Health")),
+    ("1.52", "storage of a container", shown("/containers/web/json", "Storage")),
     ("1.52", "networks' statistics", shown("/networks/n", "Status")),
     ("1.52", "no Bridge of a container", gone(shown("/containers/web/json", "NetworkSettings", "Bridge"))),
     ("1.52", "totals in df", shown("/system/df", "ImageUsage")),
@@ -331,4 +335,16 @@ async def prepare(api: Api) -> None:
 @pytest.mark.parametrize(("version", "knows"), around("1.48"))
 def test_networks_without_ipv4_and_priorities_are_of_1_48(version: Version, knows: bool) -> None:
     assert parse_request({"Name": "n", "EnableIPv4": False}, version).disable_ipv4 is knows
-    assert ("GwPriority" in endpoint_json(EndpointState("n", "", Endpoint("n")), "c", version)) is knows
+    assert ("GwPriority" in endpoint_json(EndpointState("n", "", Endpoint("n")), ("c",), version)) is knows
+
+
+@pytest.mark.parametrize(("version", "knows"), around("1.45"))
+def test_a_container_is_among_its_own_aliases_until_1_45_where_names_are_looked_up(
+    version: Version, knows: bool
+) -> None:
+    def aliases(network: str) -> object:
+        endpoint = EndpointState(network, "", Endpoint(network), aliases=("db", "c1"))
+        return endpoint_json(endpoint, ("c1", "host"), version)["Aliases"]
+
+    assert aliases("n") == (["db", "c1"] if knows else ["db", "c1", "host"])
+    assert aliases("bridge") == ["db", "c1"]

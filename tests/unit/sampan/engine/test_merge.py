@@ -9,8 +9,9 @@ import pytest
 from sampan.engine.create import merge
 from sampan.errors import InvalidArgumentError
 from sampan.oci import image_config
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, ImageManifest, Process
 from sampan.resource.image import ImageDetails
 from tests.fakes.image_values import image_value
 
@@ -82,3 +83,16 @@ def test_a_health_check_is_completed_field_by_field() -> None:
 
 def test_an_image_without_a_health_check_adds_none() -> None:
     assert merge(spec(), image(cmd=["sh"])).health_check is None
+
+
+def test_a_container_remembers_the_manifest_that_its_root_comes_from() -> None:
+    made = image(cmd=["sh"])
+    merged = merge(spec(), made)
+    assert merged.image_manifest == ImageManifest(
+        made.manifest.media_type, made.manifest.digest, made.manifest.size, made.platform.os, made.platform.architecture
+    )
+
+
+def test_an_image_without_a_manifest_has_none_to_remember() -> None:
+    without = replace(image(cmd=["sh"]), manifest=Descriptor("", Digest(""), 0))
+    assert merge(spec(), without).image_manifest is None
