@@ -111,7 +111,8 @@ class Execs:
 
         Raises:
             ConflictError: the container does not run, or is paused; Docker's words.
-            InvalidArgumentError: no command, detach keys that are none, or more than ``sampan.limits`` has room for.
+            InvalidArgumentError: no command, a user whom the container does not know, detach keys that are none, or
+                more than ``sampan.limits`` has room for.
             NotFoundError: the container is removed meanwhile.
         """
         await entry.settled()
@@ -122,6 +123,8 @@ class Execs:
         limits.check_execution((*spec.args, *spec.env), spec.working_dir, spec.user, (), "exec")
         limits.check_record(spec, "exec")
         parse_detach_keys(spec.detach_keys)
+        if spec.user:
+            await self._preparer.check_user(entry.container, spec)
         spec = replace(spec, user=spec.user or entry.container.spec.process.user)
         record = Exec(secrets.token_hex(32), entry.id, spec)
         running = Running(record, entry)

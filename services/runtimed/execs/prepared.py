@@ -27,7 +27,14 @@ from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import ExecPaths, Paths
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles, ExecProcess
-from sampan.errors import CommandNotExecutableError, ConflictError, SampanError, StartError, UnavailableError
+from sampan.errors import (
+    CommandNotExecutableError,
+    ConflictError,
+    InvalidArgumentError,
+    SampanError,
+    StartError,
+    UnavailableError,
+)
 from sampan.resource.container import Container
 from sampan.resource.exec import ExecSpec
 from sampan.sys.trees import remove_tree
@@ -154,6 +161,18 @@ class Preparer:
             if isinstance(error, ConflictError):
                 raise StartError(f"conmon did not stay: {error}") from error
             raise
+
+    async def check_user(self, container: Container, spec: ExecSpec) -> None:
+        """Look its user and groups up. Its start does so again: the container may have written its files meanwhile.
+
+        Raises:
+            InvalidArgumentError: the container does not know them.
+            ConflictError: it has ended.
+        """
+        try:
+            await self.document(container, spec)
+        except StartError as error:
+            raise InvalidArgumentError(str(error)) from error
 
     async def document(self, container: Container, spec: ExecSpec) -> bytes:
         """Return what the runtime is to run.

@@ -34,8 +34,8 @@ def test_unusable_option_is_refused_without_a_pull(
 
 def test_exec_that_cannot_begin_has_docker_s_code(docker: DockerClient, sleeper: str) -> None:
     user = docker.fails("exec", "--user", "nobody-such", sleeper, "true")
-    assert (user.stdout + user.stderr).strip() == "unable to find user nobody-such: no matching entries in passwd file"
-    assert user.code == 126
+    assert "unable to find user nobody-such: no matching entries in passwd file" in user.stdout + user.stderr
+    assert user.code == (126 if TARGET else 1)  # Docker looks at create since 27
     if not TARGET:  # 127 since Docker 23
         assert docker.fails("exec", "--workdir", "/no-such", sleeper, "pwd").code == 127
 

@@ -16,7 +16,7 @@ from runtimed.execs import prepared
 from runtimed.execs.prepared import Preparer
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles
-from sampan.errors import ConflictError, StartError
+from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.resource.container import Container, ContainerState
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.exec import ExecSpec
@@ -137,3 +137,19 @@ async def test_one_whose_start_fails_keeps_its_pipe_until_its_runtime_has_ended(
         await ready.start()
     assert "all killed" in conmon.happened
     assert not conmon.document.exists()
+
+
+async def test_a_user_whom_the_container_does_not_know_is_a_bad_argument(conmon: SlowConmon, paths: Paths) -> None:
+    def unknown(*_: object) -> dict[str, object]:
+        raise StartError("unable to find user web: no matching entries in passwd file")
+
+    preparer = Preparer(
+        cast("Conmon", conmon),
+        cast("Runner", None),
+        cast("Bundles", SimpleNamespace(exec_process=unknown)),
+        paths,
+        lambda _: ENTRY.container,
+    )
+    with pytest.raises(InvalidArgumentError, match=r"^unable to find user web: no matching entries in passwd file$"):
+        await preparer.check_user(ENTRY.container, ExecSpec(args=("true",), user="web"))
+    assert conmon.happened == []
