@@ -66,7 +66,7 @@ ROUTES: Final = (
     Route("GET", "/volumes", listing),
     Route("POST", "/volumes/create", create),
     Route("POST", "/volumes/prune", prune),
-    Route("GET", "/volumes/{name}", inspect),
-    Route("PUT", "/volumes/{name}", update, alone=True),
-    Route("DELETE", "/volumes/{name}", remove),
+    Route("GET", "/volumes/{name+}", inspect),
+    Route("PUT", "/volumes/{name+}", update, alone=True),
+    Route("DELETE", "/volumes/{name+}", remove),
 )

@@ -39,8 +39,6 @@ def check_mounts(mounts: Iterable[Mount], anonymous: Iterable[str] = ()) -> None
     taken: set[str] = set()
     for mount in mounts:
         check_mount(mount)
-        if mount.type is MountType.VOLUME and mount.source:
-            _check_name(mount.source)
         target = normal(mount.target)
         if target in taken:
             raise InvalidArgumentError(f"Duplicate mount point: {target}")
@@ -50,7 +48,7 @@ def check_mounts(mounts: Iterable[Mount], anonymous: Iterable[str] = ()) -> None
 
 
 def check_mount(mount: Mount) -> None:
-    """Raise InvalidArgumentError for a mount that cannot be meant; the names of volumes are ``check_mounts``'."""
+    """Raise InvalidArgumentError for a mount that cannot be meant; the names of volumes are their drivers' affair."""
     kind = mount.type.value
     _check_target(mount.target, kind)
     if mount.subpath and mount.type in (MountType.BIND, MountType.TMPFS):
@@ -61,23 +59,19 @@ def check_mount(mount: Mount) -> None:
 
 
 def check_volume_name(name: str) -> None:
-    """Raise InvalidArgumentError for a name that no volume can have."""
+    """Raise InvalidArgumentError for a name that no local volume can have; a plugin judges those of its own."""
+    trouble = ""
     if len(name) == 1:
-        raise InvalidArgumentError("volume name is too short, names should be at least two alphanumeric characters")
-    if not VOLUME_NAME.fullmatch(name):
-        raise InvalidArgumentError(
+        trouble = "volume name is too short, names should be at least two alphanumeric characters"
+    elif not VOLUME_NAME.fullmatch(name):
+        trouble = (
             f'"{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
             "allowed. If you intended to pass a host directory, use absolute path"
         )
-    if len(name) > _MAX_VOLUME_NAME:
-        raise InvalidArgumentError(f'"{name}" is too long for a volume name, the most is {_MAX_VOLUME_NAME} characters')
-
-
-def _check_name(name: str) -> None:
-    try:
-        check_volume_name(name)
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"create {name}: {error}") from error
+    elif len(name) > _MAX_VOLUME_NAME:
+        trouble = f'"{name}" is too long for a volume name, the most is {_MAX_VOLUME_NAME} characters'
+    if trouble:
+        raise InvalidArgumentError(f"create {name}: {trouble}")
 
 
 def _check_target(target: str, kind: str) -> None:

@@ -145,9 +145,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     **_of(
         Noun.VOLUME,
         "name",
-        inspect=("GET", "/volumes/{name}", _L),
-        update=("PUT", "/volumes/{name}", _C),
-        remove=("DELETE", "/volumes/{name}", _C),
+        inspect=("GET", "/volumes/{name+}", _L),
+        update=("PUT", "/volumes/{name+}", _C),
+        remove=("DELETE", "/volumes/{name+}", _C),
     ),
     **_about(
         "build",

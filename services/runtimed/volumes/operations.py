@@ -114,7 +114,6 @@ class LocalVolumes:
             name = secrets.token_hex(32)
             labels = {**labels, ANONYMOUS_LABEL: ""}
         try:
-            check_volume_name(name)
             limits.check_name(name, "volume name")
             limits.check_labels(labels, "labels")
             limits.check_labels(options, "options")
@@ -131,6 +130,7 @@ class LocalVolumes:
             if not driver and not anonymous and (found := await self._plugged.find(name)):
                 driver = found.driver  # as Docker looks for a volume of that name wherever there may be one
             if driver in ("", LOCAL):
+                check_volume_name(name)
                 await asyncio.to_thread(self._driver.make, name)
             else:
                 await self._make_plugged(driver, name, options)

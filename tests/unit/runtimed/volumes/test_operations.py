@@ -79,6 +79,8 @@ async def test_a_volume_without_a_name_gets_64_digits_and_is_anonymous(engine: E
 async def test_a_name_with_other_characters_is_refused(engine: Engine, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"create .*: .* includes invalid characters for a local vol"):
         await engine.volumes.create(VolumeRequest(name, "", {}, {}))
+    with pytest.raises(InvalidArgumentError, match=r"create .*: .* includes invalid characters for a local vol"):
+        await engine.volumes.resolve("c" * 64, ContainerSpec(mounts=(Mount(MountType.VOLUME, "/data", name),)))
 
 
 @pytest.mark.parametrize(

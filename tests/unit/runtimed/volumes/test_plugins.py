@@ -11,7 +11,7 @@ from runtimed.lifecycle.background import Background
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.plugins import Deadlines, Plugins
 from runtimed.volumes.store import VolumeStore
-from sampan.errors import ConflictError, NotFoundError, RemoteError, StartError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, RemoteError, StartError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
 from sampan.resource.volume import VolumeRequest
@@ -81,6 +81,28 @@ async def test_a_plugin_makes_shows_and_removes_a_volume(volumes: LocalVolumes, 
     assert plugin.volumes == {}
     assert await volumes.list() == ()
     assert await volumes.drivers() == ("local", "depot")
+
+
+@pytest.mark.parametrize("name", ["x", "host/share", "-", "a volume"])
+async def test_a_plugin_judges_the_names_of_its_volumes(
+    volumes: LocalVolumes, plugin: VolumePlugin, root: Path, name: str
+) -> None:
+    mount = Mount(MountType.VOLUME, "/data", name, volume_driver="depot")
+    points = await volumes.resolve(A, ContainerSpec(mounts=(mount,)))
+    assert [(point.name, point.driver) for point in points] == [(name, "depot")]
+    assert plugin.volumes == {name: {}}
+    with pytest.raises(InvalidArgumentError, match=f"^create {name}x/: .*includes invalid characters"):
+        await volumes.create(VolumeRequest(f"{name}x/"))
+    await volumes.release(A, anonymous=True)
+    await volumes.remove(name)
+    assert plugin.volumes == {}
+
+
+async def test_a_volume_that_a_plugin_has_is_found_by_a_name_that_no_local_one_could_have(
+    volumes: LocalVolumes, plugin: VolumePlugin
+) -> None:
+    plugin.answer("VolumeDriver.Create", {"Name": "x", "Opts": {}})
+    assert (await volumes.create(VolumeRequest("x"))).driver == "depot"
 
 
 async def test_what_nobody_made_here_is_seen_used_and_removed(volumes: LocalVolumes, plugin: VolumePlugin) -> None:

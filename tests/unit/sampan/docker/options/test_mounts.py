@@ -2,7 +2,7 @@
 
 import pytest
 
-from sampan.docker.options.mounts import check_mounts, mount_type, normal
+from sampan.docker.options.mounts import check_mounts, check_volume_name, mount_type, normal
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount, MountType
 
@@ -65,6 +65,6 @@ def test_a_mount_that_cannot_be_meant_is_refused_by_its_type(mount: Mount, troub
         ("a" * 250, "is too long for a volume name"),
     ],
 )
-def test_a_name_that_no_volume_has_is_refused(name: str, trouble: str) -> None:
+def test_a_name_that_no_local_volume_has_is_refused(name: str, trouble: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"^create {name}: .*{trouble}"):
-        check_mounts([Mount(VOLUME, "/a", name)])
+        check_volume_name(name)
