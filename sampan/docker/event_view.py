@@ -8,8 +8,8 @@ def event_json(event: Event, version: tuple[int, int] = (1, 50)) -> dict[str, ob
     attributes = dict(event.attributes)
     result: dict[str, object] = {}
     if event.type in ("container", "image") and version < (1, 52):
-        result |= {"status": event.action, "id": event.actor_id}
-        if event.type == "container" and "image" in attributes:
+        result |= {"status": event.action} | ({"id": event.actor_id} if event.actor_id else {})
+        if event.type == "container" and attributes.get("image"):
             result["from"] = attributes["image"]
     return result | {
         "Type": event.type,

@@ -1,7 +1,7 @@
 """Archives: images and root file systems that come in, also from the web, images and containers that go out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 
 from sampan.engine import publish
 from sampan.engine.parts import HasContainers, HasDiffer, HasEvents
-from sampan.engine.progress import Loaded, Progress, Received
+from sampan.engine.progress import Done, Loaded, Progress, Received
 from sampan.engine.transfer import (
     Completing,
     Report,
     Transferring,
     Unpacking,
     complete_named,
-    name_image,
     wanted_platform,
     watched,
 )
@@ -28,6 +27,7 @@ from sampan.errors import (
     SampanError,
     UnauthenticatedError,
 )
+from sampan.oci.reference import parse_reference
 from sampan.resource.image import LoadedImage
 from sampan.resource.storage.images import Images
 
@@ -109,7 +109,12 @@ async def import_image(
                 for layer in {layer.diff_id: layer for layer in imported.layers}.values():
                     tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
             await unpacking.stack(imported.layers)
-            await name_image(services, report, "import", reference, imported, wanted)
+            made = await services.images.create(reference, imported.target, imported.lease, wanted)
+            image = made.image
+            names = [("tag", image.id, parse_reference(reference).with_default_tag().familiar)] if reference else []
+            done = [*names, ("import", image.id, image.id)]
+            await publish.images(services.events, done, {image.id: image.config.labels})
+            await report(Done(made.image, imported.target.digest, made.existed))
 
     async with aclosing(watched(work)) as events:
         async for event in events:
@@ -132,8 +137,7 @@ async def load(
                 await _name(services.images, image)
                 names = tuple(reference.familiar for reference in image.references)
                 known = await publish.known_labels(services.images, image.image_id)
-                name = names[0] if names else image.image_id
-                await publish.images(services.events, [("load", image.image_id, name)], known)
+                await publish.images(services.events, [("load", image.image_id, image.image_id)], known)
                 await report(Loaded(image.image_id, names))
 
     async with aclosing(watched(work)) as events:
@@ -158,13 +162,19 @@ async def _name(images: Images, image: LoadedImage) -> None:
         await images.tag(image.image_id, reference)
 
 
-async def save(services: Completing, names: Iterable[str], platforms: Sequence[str]) -> AsyncGenerator[bytes, None]:
+class Saving(Completing, HasEvents, Protocol):
+    """Where images are saved from, and those who are told."""
+
+
+async def save(services: Saving, names: Iterable[str], platforms: Sequence[str]) -> AsyncGenerator[bytes, None]:
     """See ``Engine.save_images``."""
     wanted, images = tuple(dict.fromkeys(map(wanted_platform, platforms))), tuple(names)
-    await complete_named(services, images)
+    saved = await complete_named(services, images)
     async with aclosing(services.images.save(images, wanted)) as pieces:
         async for piece in pieces:
             yield piece
+    labels: dict[str, Mapping[str, str]] = {image.id: image.config.labels for image in saved}
+    await publish.images(services.events, [("save", image.id, image.id) for image in saved], labels)
 
 
 async def export(services: Exporting, container: str) -> AsyncGenerator[bytes, None]:

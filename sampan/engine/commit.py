@@ -13,7 +13,7 @@ from sampan.oci.image_config import HealthCheck, RunConfig
 from sampan.oci.reference import parse_reference
 from sampan.resource import container_spec
 from sampan.resource.container import Change, ChangeKind, Container, Status
-from sampan.resource.image import ImageCommit, Imported, Layer
+from sampan.resource.image import ImageCommit, ImageDetails, Imported, Layer
 
 # Places that the engine makes for what it mounts into every container; they are no change of the user's.
 MOUNT_POINTS: Final = (
@@ -81,8 +81,10 @@ async def commit(services: Committing, container: str, options: CommitOptions) -
         raise ConflictError(f"You cannot commit container {found.id} which is {found.state.status.value.title()}")
     async with services.images.kept() as lease:
         committed = await _commit(services, found, options, lease)
-        await _name(services, committed, options.reference, found.spec.image_id)
-    attributes = {"comment": options.message, "imageID": committed.image_id, "imageRef": options.reference}
+        image = await _name(services, committed, options.reference, found.spec.image_id)
+    names = [parse_reference(options.reference).with_default_tag().familiar] if options.reference else []
+    await publish.built(services.events, image, names)
+    attributes = {"comment": options.message, "imageID": committed.image_id, "imageRef": "".join(names)}
     await publish.container(services.events, "commit", found, **attributes)
     return committed.image_id
 
@@ -102,11 +104,12 @@ async def _commit(services: Committing, found: Container, options: CommitOptions
     return await services.images.commit(found.spec.image_id, layer, said, options.reference)
 
 
-async def _name(services: Committing, committed: Imported, reference: str, parent: str) -> None:
+async def _name(services: Committing, committed: Imported, reference: str, parent: str) -> ImageDetails:
     """Name the image, and have its new layer unpacked while nobody waits for it."""
     async with services.images.kept(committed.lease):
-        await services.images.create(reference, committed.target, committed.lease, parent=parent)
+        named = await services.images.create(reference, committed.target, committed.lease, parent=parent)
     await services.layers.unpack([(layer.descriptor, layer.diff_id) for layer in committed.layers])
+    return named.image
 
 
 def for_image(check: container_spec.HealthCheck | None) -> HealthCheck | None:

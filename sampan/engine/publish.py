@@ -50,6 +50,12 @@ async def known_labels(images: "ImageLookup", image: str) -> dict[str, Mapping[s
     return {found.id: found.config.labels}
 
 
+async def moved(events: "Events", action: str, reference: str, labels: Mapping[str, str]) -> None:
+    """Publish that an image was pulled or pushed: by its name and tag, as Docker does, and not by its ID."""
+    found = parse_reference(reference).with_default_tag()
+    await image(events, action, found.familiar, found.familiar_name, labels)
+
+
 async def built(events: "Events", made: ImageDetails, names: Iterable[str]) -> None:
     """Publish that an image was made, and which names it got."""
     familiar = [parse_reference(name).with_default_tag().familiar for name in names]

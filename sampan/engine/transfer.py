@@ -17,7 +17,7 @@ from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, Re
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.resource.image import Credentials, ImageDetails, Imported, Layer, SearchResult
+from sampan.resource.image import Credentials, ImageDetails, Layer, SearchResult
 from sampan.resource.storage.images import Images
 from sampan.resource.storage.snapshots import Layers
 from sampan.resource.transfer import FetchPhase, FetchProgress, FetchResolved, FetchStep, Pushed, PushProgress
@@ -122,7 +122,9 @@ class _Pull:
                 resolved = await self._fetch(reference, credentials, stack)
                 await self._unpacking.stack(resolved.layers)
                 name = str(resolved.reference)
-                await name_image(self._services, self._report, "pull", name, resolved, self._platform)
+                made = await self._services.images.create(name, resolved.target, resolved.lease, self._platform)
+                await publish.moved(self._services.events, "pull", name, made.image.config.labels)
+                await self._report(Done(made.image, resolved.target.digest, made.existed))
             except BaseException as error:
                 if self._resolved is not None:
                     await _release(self._services.images, self._resolved.lease, abandon=_goes_on_later(error))
@@ -182,7 +184,7 @@ async def push(
     if pushed:
         name = parse_reference(reference).with_default_tag().familiar
         known = await publish.known_labels(services.images, name)
-        await publish.image(services.events, "push", name, name, next(iter(known.values()), {}))
+        await publish.moved(services.events, "push", reference, next(iter(known.values()), {}))
 
 
 async def complete(services: Completing, image: ImageDetails) -> None:
@@ -219,14 +221,17 @@ async def _complete(
         await services.images.complete(image.id, tuple(forms.values()), lease)
 
 
-async def complete_named(services: Completing, names: Iterable[str]) -> None:
+async def complete_named(services: Completing, names: Iterable[str]) -> Sequence[ImageDetails]:
     """Complete the images that names or IDs stand for, a repository's for all its tags; one that is not there is none.
+
+    Return them, each once.
 
     Raises as ``complete``.
     """
-    for name in names:
-        for image in await _named(services.images, name):
-            await complete(services, image)
+    found = {image.id: image for name in names for image in await _named(services.images, name)}
+    for image in found.values():
+        await complete(services, image)
+    return list(found.values())
 
 
 async def _named(images: Images, name: str) -> Sequence[ImageDetails]:
@@ -239,7 +244,7 @@ async def _named(images: Images, name: str) -> Sequence[ImageDetails]:
             found += [
                 image
                 for image in await images.list(brief=True)
-                if image.deferred and any(parse_reference(tag).name == reference.name for tag in image.repo_tags)
+                if any(parse_reference(tag).name == reference.name for tag in image.repo_tags)
             ]
     return list({image.id: image for image in found}.values())
 
@@ -283,21 +288,6 @@ class Unpacking:
     async def stack(self, layers: Iterable[Layer]) -> None:
         """Make the committed snapshots; all layers have been applied."""
         await self._layers.stack([layer.diff_id for layer in layers])
-
-
-async def name_image(
-    services: Transferring,
-    report: Report,
-    action: str,
-    reference: str,
-    held: FetchResolved | Imported,
-    platform: Platform | None,
-) -> None:
-    """Name what a lease holds, and tell of it."""
-    created = await services.images.create(reference, held.target, held.lease, platform)
-    name = parse_reference(reference).with_default_tag().familiar if reference else created.image.id
-    await publish.image(services.events, action, created.image.id, name, created.image.config.labels)
-    await report(Done(created.image, held.target.digest, created.existed))
 
 
 def _goes_on_later(error: BaseException) -> bool:

@@ -253,7 +253,8 @@ class Core:
         disks = (Path("/"), self.service.layout.data_root)
         series = ContainerSeries(lambda: [entry.container for entry in self.memory], reader, self.host, labels, disks)
         self.service.series.append(series.render)
-        return Observation(self.memory, reader, Stats(reader, self.host), os.environ, self.service.stopping)
+        stats, stopping = Stats(reader, self.host), self.service.stopping
+        return Observation(self.memory, reader, stats, os.environ, stopping, self.events.container)
 
     def _samples(self) -> Samples:
         layers = LayerUsage(self.snapshots, self.background)
@@ -300,7 +301,7 @@ class Core:
             self.paths.data,
             lambda: {entry.id: entry.container.name for entry in self.memory},
         )
-        archives = Archives(self.memory, self.snapshots, self.paths, self.volumes.lender)
+        archives = Archives(self.memory, self.snapshots, self.paths, self.volumes.lender, self.events.container)
         self.service.stack.push_async_callback(archives.close)
         desk = Desk(self.service.layout.desk("runtimed"))
         self.service.stack.push_async_callback(desk.close)

@@ -5,7 +5,7 @@ import json
 import os
 import posixpath
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,16 @@ _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED})
 class Archives:
     """Reads and writes files of containers."""
 
-    def __init__(self, memory: MemoryStore, snapshots: Snapshots, paths: Paths, lender: Lender) -> None:
+    def __init__(
+        self,
+        memory: MemoryStore,
+        snapshots: Snapshots,
+        paths: Paths,
+        lender: Lender,
+        tell: Callable[[Container, str], None],
+    ) -> None:
+        """``tell`` publishes that something was done to a container."""
+        self._tell = tell
         self._memory = memory
         self._snapshots = snapshots
         self._paths = paths
@@ -64,11 +73,13 @@ class Archives:
 
         With ``to`` the tar goes where that leads, and nothing more is yielded.
         """
+        entry = self._memory.find(container)
         async with (
             self._job(container, "read", path) as job,
             self._reading(replace(job, handed=to is not None)) as (worker, out, line),
         ):
             if first := await out.readline():
+                self._tell(entry.container, "archive-path")
                 yield PathStat(**json.loads(first))
                 if to is not None:
                     socket.send_fds(line, [b"0"], [await to()])
@@ -107,15 +118,17 @@ class Archives:
             ConflictError: with ``keep_kinds``, a file in the place of a directory or the other way round.
             PermissionDeniedError: a read-only file system.
         """
+        entry = self._memory.find(container)
         async with self._job(container, "write", path) as job:
             job = replace(job, keep_kinds=keep_kinds)
             if not isinstance(chunks, OpenBody):
                 await self._fed(job, chunks, Place(container, path))
-                return
-            job = replace(job, handed=True, begun=chunks.begun)
-            with _nothing() as nothing:
-                async with self._workers.working(job, chunks.fd, nothing) as worker:
-                    await worker.answer(Place(container, path))
+            else:
+                job = replace(job, handed=True, begun=chunks.begun)
+                with _nothing() as nothing:
+                    async with self._workers.working(job, chunks.fd, nothing) as worker:
+                        await worker.answer(Place(container, path))
+            self._tell(entry.container, "extract-to-dir")
 
     @asynccontextmanager
     async def _reading(self, job: ArchiveJob) -> AsyncIterator[tuple[Worker, asyncio.StreamReader, socket.socket]]:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import Final
 
 from runtimed.cgroups.reader import CgroupReader
@@ -70,7 +70,10 @@ class Observation:
         stats: Stats,
         environ: Mapping[str, str],
         stopping: asyncio.Event,
+        tell: Callable[[Container, str], None],
     ) -> None:
+        """``tell`` publishes that something was done to a container."""
+        self._tell = tell
         self._memory = memory
         self._reader = reader
         self._stats = stats
@@ -90,7 +93,9 @@ class Observation:
         if entry.status not in UP:
             raise ConflictError(f"container {entry.id} is not running")
         pids = await asyncio.to_thread(self._reader.processes, entry.container.cgroup_path)
-        return await top(pids, ps_args, self._environ)
+        table = await top(pids, ps_args, self._environ)
+        self._tell(entry.container, "top")
+        return table
 
     def stats(self, entry: Entry, *, stream: bool, one_shot: bool) -> AsyncGenerator[Sample, None]:
         """Yield samples: see ``Stats.follow``. A stream ends when the container is removed."""

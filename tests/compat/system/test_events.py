@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.compat.conftest import Spawn
@@ -88,6 +89,44 @@ def test_images_are_told_too(docker: DockerClient, image: str, unique: Callable[
     docker("rmi", tag)
     told = events(docker, since, "type=image", last="image untag")
     assert in_order(["tag", "untag"], [event["Action"] for event in told])
+
+
+def test_what_is_read_of_a_container_is_told(docker: DockerClient, sleeper: str) -> None:
+    since = time.time()
+    docker("top", sleeper)
+    docker("cp", "/etc/hostname", f"{sleeper}:/told")
+    docker("cp", f"{sleeper}:/told", "-")
+    told = events(docker, since, f"container={sleeper}", "type=container", last="container archive-path")
+    assert [event["Action"] for event in told] == ["top", "extract-to-dir", "archive-path"]
+
+
+def test_images_that_are_made_and_moved_are_told_by_their_ids(
+    docker: DockerClient, image: str, sleeper: str, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    since, tag, archive = time.time(), f"{unique('made')}:1", tmp_path / "archive.tar"
+    made = docker("commit", "--message", "why", sleeper, tag).line
+    docker("save", "--output", str(archive), tag)
+    docker("rmi", tag)
+    docker("load", "--input", str(archive))
+    docker("rmi", tag)
+    docker("export", "--output", str(archive), sleeper)
+    imported = docker("import", str(archive), tag).line
+    told = events(docker, since, last="image import")
+    docker("rmi", tag)
+    images = [
+        (event["Action"], event["Actor"]["ID"], event["Actor"]["Attributes"]["name"])
+        for event in told
+        if event["Type"] == "image" and event["Action"] not in ("create", "untag", "delete")
+    ]
+    assert images == [
+        ("tag", made, tag),
+        ("save", made, made),
+        ("load", made, made),
+        ("tag", imported, tag),
+        ("import", imported, imported),
+    ]
+    (commit,) = [event["Actor"]["Attributes"] for event in told if event["Action"] == "commit"]
+    assert {"comment": "why", "imageID": made, "imageRef": tag}.items() <= commit.items()
 
 
 def test_events_come_as_they_happen(docker: DockerClient, image: str, unique: Callable[[str], str]) -> None:

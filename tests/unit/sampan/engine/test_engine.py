@@ -56,7 +56,8 @@ async def test_a_pull_unpacks_every_layer_and_names_the_image_last(services: Con
     assert sorted(ended) == sorted(events[0].layers)
     assert len(services.fake.layers.chains) == 3
     assert list(services.fake.images.images) == [WEB.id]
-    assert services.published() == [("pull", "web:1")]
+    (told,) = services.fake.runtime.events.published
+    assert (told.action, told.actor_id, told.attributes) == ("pull", "web:1", {"name": "web"})  # no ID, as Docker
 
 
 async def test_a_second_pull_finds_the_layers_there(services: Connected) -> None:
@@ -162,6 +163,13 @@ async def test_removing_the_last_name_removes_image_and_snapshots(services: Conn
     assert sorted(step.name for step in steps[3:]) == chain
     assert not services.fake.layers.chains
     assert [action for action, _ in services.published()] == ["pull", "untag", "untag", "delete"]
+
+
+async def test_saving_is_told_of_each_image_once(services: Connected) -> None:
+    await pull(services)
+    names = ["web:1", WEB.id.removeprefix("sha256:")[:12]]
+    assert [piece async for piece in services.engine.save_images(names)]
+    assert services.published()[1:] == [("save", WEB.id)]
 
 
 async def test_an_image_s_events_have_its_labels_as_long_as_it_is_there(services: Connected) -> None:
