@@ -17,7 +17,7 @@ from aiohttp import web
 from dockerapi.audit.redaction import redacted, redacted_text
 from dockerapi.audit.sinks import Sink
 from dockerapi.http.call import Call
-from dockerapi.http.connection import Connection, Entrance
+from dockerapi.http.connection import CLIENT_CLOSED_REQUEST, Connection, Entrance
 from dockerapi.rights.operations import Operation, Reach
 from dockerapi.rights.peer import Peer
 from sampan.errors import InvalidArgumentError, UnavailableError
@@ -197,6 +197,7 @@ def _made(response: web.StreamResponse) -> str:
 
 
 def _outcome(status: int) -> str:
-    if status < 400:
+    # A client that leaves has had what was sent until then, and docker's leaves an archive at its last block.
+    if status < 400 or status == CLIENT_CLOSED_REQUEST:
         return "done"
     return "refused" if status in (401, 403) else "failed"

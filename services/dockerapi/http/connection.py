@@ -15,6 +15,9 @@ from dockerapi.http.hangup import HangupWatch, hung_up
 from dockerapi.rights.peer import Peer, peer_of
 from dockerapi.rights.scope import EVERYTHING, Scope
 
+# The status of a request whose client has left: counted and put on record, never sent. nginx has the name for it.
+CLIENT_CLOSED_REQUEST: Final = 499
+
 # Seconds that an idle connection is kept for its client's next request.
 _KEEPALIVE_S: Final = 75.0
 

@@ -14,7 +14,7 @@ from dockerapi.admission import Admission
 from dockerapi.backend import Backend
 from dockerapi.http import versions
 from dockerapi.http.call import HEADERS, Call, reply
-from dockerapi.http.connection import ApiServer, Connection, Entrance
+from dockerapi.http.connection import CLIENT_CLOSED_REQUEST, ApiServer, Connection, Entrance
 from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
@@ -26,9 +26,6 @@ from sampan.sys.closed import share
 from sampan.wire.status import wire_for
 
 _SLASHES: Final = re.compile("//+")
-
-# Counted, never sent: the name that nginx has for it.
-_CLIENT_CLOSED_REQUEST: Final = 499
 
 
 class DockerApi:
@@ -94,7 +91,7 @@ class DockerApi:
             call = await self._admission.admit(call, route)
             response = await self._admission.release(call, route, await self._run(route, call))
         except ConnectionError:
-            response = Finished(_CLIENT_CLOSED_REQUEST)
+            response = Finished(CLIENT_CLOSED_REQUEST)
         except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer
             failure = error
             response = self._refuse(error, request)

@@ -102,6 +102,15 @@ async def test_what_has_no_end_of_its_own_is_on_record_as_it_begins() -> None:
     assert "duration_ms" in sink.lines[-1]
 
 
+async def test_a_client_that_leaves_when_it_has_what_it_wants_has_not_failed() -> None:
+    sink = Lines()
+    async with audited(sink, everything=True) as api, api.raw() as (reader, writer):
+        writer.write(head_of("GET", "/events", upgrade=False))
+        await read_head(reader)
+    assert [line["outcome"] for line in sink.lines] == ["begun", "done"]
+    assert sink.lines[-1]["status"] == 499
+
+
 async def test_values_of_variables_and_secrets_are_nowhere() -> None:
     sink = Lines()
     async with audited(sink) as api:
