@@ -44,5 +44,5 @@ class Layer:
     format: LayerFormat
     usage: Usage
     complete: bool = False  # whatever lies below it is hidden
-    image_digest: str = ""  # of the image file, where the format has one
+    erofs_digest: str = ""  # of the EROFS image, where the format is one
     damaged: str = ""  # what a check found wrong with it

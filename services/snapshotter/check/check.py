@@ -81,7 +81,7 @@ class LayersCheck:
         files = {self._disk.erofs_image(layer.dir_id): layer for layer in layers if layer.format is LayerFormat.EROFS}
         # One that was stored before EROFS images had a digest is looked at by its size alone.
         expected = [
-            ExpectedFile(path, self._erofs.expected_bytes(path), "" if quick else layer.image_digest)
+            ExpectedFile(path, self._erofs.expected_bytes(path), "" if quick else layer.erofs_digest)
             for path, layer in files.items()
         ]
         async with aclosing(verify("layers", expected)) as steps:

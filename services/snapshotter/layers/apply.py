@@ -207,7 +207,7 @@ class Applier:
             home = self._catalog.disk.layer(dir_id)
             target.rename(home)
         usage = Usage(answer.size_bytes, answer.inodes)
-        layer = Layer(diff_id, dir_id, self._format, usage, complete=answer.complete, image_digest=answer.image_digest)
+        layer = Layer(diff_id, dir_id, self._format, usage, complete=answer.complete, erofs_digest=answer.erofs_digest)
         try:
             await asyncio.to_thread(sync_directory, home.parent)
             self._metrics.took("sync", time.monotonic() - begin)

@@ -177,10 +177,10 @@ def put_layer(db: sqlite3.Connection, new: Layer, now_ns: int, holds: int, until
     before = layer(db, new.diff_id)
     db.execute(
         "INSERT INTO layers (diff_id, dir_id, format, size_bytes, inodes, complete, applied_at_ns, holds,"
-        " held_until_ns, image_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO UPDATE SET"
+        " held_until_ns, erofs_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO UPDATE SET"
         " dir_id = excluded.dir_id, format = excluded.format, size_bytes = excluded.size_bytes,"
         " inodes = excluded.inodes, complete = excluded.complete, applied_at_ns = excluded.applied_at_ns,"
-        " holds = excluded.holds, held_until_ns = excluded.held_until_ns, image_digest = excluded.image_digest,"
+        " holds = excluded.holds, held_until_ns = excluded.held_until_ns, erofs_digest = excluded.erofs_digest,"
         " damaged = ''",
         (
             new.diff_id,
@@ -192,7 +192,7 @@ def put_layer(db: sqlite3.Connection, new: Layer, now_ns: int, holds: int, until
             now_ns,
             holds,
             until_ns,
-            new.image_digest,
+            new.erofs_digest,
         ),
     )
     return before
@@ -336,6 +336,6 @@ def _layer(row: sqlite3.Row) -> Layer:
         format=LayerFormat(row["format"]),
         usage=Usage(row["size_bytes"], row["inodes"]),
         complete=bool(row["complete"]),
-        image_digest=row["image_digest"],
+        erofs_digest=row["erofs_digest"],
         damaged=row["damaged"],
     )

@@ -100,7 +100,7 @@ class Answer:
     inodes: int
     skipped_xattrs: int
     complete: bool  # the layer hides all that is below it
-    image_digest: str  # of the image file, if one was made
+    erofs_digest: str  # of the EROFS image, if one was made
     seconds: float
 
 

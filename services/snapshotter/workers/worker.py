@@ -60,7 +60,7 @@ def run(job: ApplyJob, blob: int, read: Callable[[int], None] = lambda _: None) 
         inodes=made.inodes,
         skipped_xattrs=made.skipped_xattrs,
         complete=made.complete,
-        image_digest=made.image_digest,
+        erofs_digest=made.erofs_digest,
         seconds=time.monotonic() - started,
     )
 
@@ -73,7 +73,7 @@ class _Made:
     inodes: int
     skipped_xattrs: int
     complete: bool
-    image_digest: str = ""
+    erofs_digest: str = ""
 
 
 class _Progress:

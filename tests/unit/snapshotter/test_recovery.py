@@ -50,7 +50,7 @@ async def test_a_layer_and_a_snapshot_that_vanished_are_set_aside(tmp_path: Path
         await store.write(
             lambda db: db.execute(
                 "INSERT INTO layers (diff_id, dir_id, format, size_bytes, inodes, complete, applied_at_ns, holds,"
-                " held_until_ns, image_digest) VALUES (?, 1, 'tree', 0, 0, 0, 0, 1, 9000000000000000000, '')",
+                " held_until_ns, erofs_digest) VALUES (?, 1, 'tree', 0, 0, 0, 0, 1, 9000000000000000000, '')",
                 (digest,),
             )
         )
