@@ -26,6 +26,7 @@ from sampan.resource.container_spec import (
     Dns,
     Endpoint,
     HealthCheck,
+    ImageManifest,
     LogConfig,
     Mount,
     MountType,
@@ -100,6 +101,7 @@ SPEC = ContainerSpec(
     annotations={"x": "y"},
     platform="linux",
     owner="cri",
+    image_manifest=ImageManifest("application/x", "sha256:cc", 400, "linux", "arm", "v7"),
     docker=b"{}",
 )  # fmt: skip
 
