@@ -9,7 +9,7 @@ from typing import Protocol
 from sampan.build.protocols import Builder
 from sampan.build.request import PruneOptions
 from sampan.disk import Collected, StoredObject
-from sampan.docker.info_view import EngineFacts
+from sampan.docker.views.info_view import EngineFacts
 from sampan.engine.check import Logins, Options
 from sampan.engine.check import Step as CheckStep
 from sampan.engine.commit import CommitOptions

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from sampan import services
 from sampan.build.request import UsageRecord
 from sampan.disk import CONTAINER, SNAPSHOT, Disk, Holder, StoredObject
-from sampan.docker.info_view import EngineFacts
+from sampan.docker.views.info_view import EngineFacts
 from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.parts import HasBuilds, HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
 from sampan.errors import UnavailableError

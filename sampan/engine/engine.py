@@ -12,7 +12,7 @@ from sampan.client.services import Services
 if TYPE_CHECKING:
     from sampan.build.request import PruneOptions
     from sampan.disk import Collected, StoredObject
-    from sampan.docker.info_view import EngineFacts
+    from sampan.docker.views.info_view import EngineFacts
     from sampan.engine.check import Logins
     from sampan.engine.check import Options as CheckOptions
     from sampan.engine.check import Step as CheckStep

@@ -12,7 +12,7 @@ from dockerapi.metrics import ApiMetrics
 from dockerapi.rights.peer import Peer
 from sampan.build.protocols import Builder
 from sampan.build.request import PruneOptions
-from sampan.docker.info_view import EngineFacts
+from sampan.docker.views.info_view import EngineFacts
 from sampan.engine.commit import CommitOptions
 from sampan.engine.df import CacheUse, DiskUse
 from sampan.engine.following import FollowedContainers, FollowedEvents

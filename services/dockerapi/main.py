@@ -22,7 +22,7 @@ from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.rights.scope import EVERYTHING, Scope, make_scope
 from dockerapi.system import disk, events, joined_metrics, remote, swarm, system, unsupported
 from dockerapi.wire.gate import Gate
-from sampan.docker.info_view import engine_id, host_facts
+from sampan.docker.views.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
 from sampan.resource.listing import EVERYONE

@@ -11,7 +11,7 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
-from sampan.docker.network_view import network_json, status_json
+from sampan.docker.views.network_view import network_json, status_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.network import AddressPool, NetworkRequest
 

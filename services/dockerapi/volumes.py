@@ -10,7 +10,7 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Part, reply_object, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.system.swarm import NOT_MANAGER
-from sampan.docker.volume_view import volume_json
+from sampan.docker.views.volume_view import volume_json
 from sampan.errors import NotFoundError, UnavailableError
 from sampan.resource.volume import VolumeRequest
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sampan.docker.host_config_view import LIMITS
 from sampan.docker.options.devices import DEVICE_LIMITS
+from sampan.docker.views.host_config_view import LIMITS
 from sampan.resource import container_spec
 
 ROOT = Path(__file__).parents[2]
 
 PLACES = {
     "what acts on it: services/runtimed": ("services/runtimed",),
-    "Docker's views: sampan/docker": ("sampan/docker/*_view.py",),
+    "Docker's views: sampan/docker": ("sampan/docker/views/*_view.py",),
     "the API's way in: services/dockerapi/container": ("services/dockerapi/container", "sampan/docker/options"),
     "the command line: cli/sampan_cli/options": ("cli/sampan_cli", "sampan/docker/options", "sampan/engine"),
 }

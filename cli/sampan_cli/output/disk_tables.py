@@ -7,9 +7,9 @@ from typing import Final
 from sampan.build.request import UsageRecord
 from sampan.disk import CACHE, IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.docker.durations import ago
-from sampan.docker.image_view import seconds
 from sampan.docker.sizes import human_size
 from sampan.docker.times import local_time
+from sampan.docker.views.image_view import seconds
 from sampan.engine.df import ContainerUse, DiskUse, ImageUse
 from sampan.resource.volume import Volume
 from sampan_cli.commands.container.ps import container_row

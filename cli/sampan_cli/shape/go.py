@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from sampan.docker import container_view, image_view, info_view
-from sampan.docker.info_view import EngineFacts
+from sampan.docker.views import container_view, image_view, info_view
+from sampan.docker.views.info_view import EngineFacts
 from sampan.layout import Layout
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails

@@ -57,7 +57,7 @@ MODULES: Final = (
     "sampan.client.runtime.networks",
     "sampan.client.storage.snapshots",
     "sampan.client.runtime.volumes",
-    "sampan.docker.container_view",
+    "sampan.docker.views.container_view",
     "sampan.docker.durations",
     "sampan.docker.filters",
     "sampan.docker.times",

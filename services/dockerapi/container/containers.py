@@ -14,8 +14,8 @@ from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Written, reply_list, rows_of
 from dockerapi.http.routing import Route
-from sampan.docker.container_view import inspect_json, summary_json
 from sampan.docker.options.networks import link_of
+from sampan.docker.views.container_view import inspect_json, summary_json
 from sampan.engine import following
 from sampan.engine.create import with_volumes_of
 from sampan.engine.df import Sizes, sizes

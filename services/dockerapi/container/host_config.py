@@ -3,12 +3,12 @@
 from typing import Final
 
 from dockerapi.http.fields import INT32, UINT16, Fields
-from sampan.docker.host_config_view import LIMITS
 from sampan.docker.options.devices import DEVICE_LIMITS, device
 from sampan.docker.options.limits import check_storage_options
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.ports import parse_host_ports, parse_port, published
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
+from sampan.docker.views.host_config_view import LIMITS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
     Capabilities,

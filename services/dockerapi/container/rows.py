@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from dockerapi.http.encode import encode
 from dockerapi.http.versions import Version
-from sampan.docker.container_view import status_text, summary_json
+from sampan.docker.views.container_view import status_text, summary_json
 from sampan.resource.container import ContainerDetails
 
 # As many, and as large, as clients of runtimed keep decoded: the same object is the same container then.

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, JsonStream, break_off, reply
 from dockerapi.http.routing import Route
-from sampan.docker.stats_view import stats_json
+from sampan.docker.views.stats_view import stats_json
 from sampan.engine import following
 from sampan.errors import NotFoundError, SampanError
 

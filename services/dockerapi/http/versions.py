@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from sampan.docker.version_view import NEWEST_API, OLDEST_API, version_text
+from sampan.docker.views.version_view import NEWEST_API, OLDEST_API, version_text
 from sampan.errors import InvalidArgumentError
 
 Version = tuple[int, int]

@@ -16,7 +16,7 @@ from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
 from dockerapi.image import parameters
 from dockerapi.image.progress import ImportMessages, PullMessages
-from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
+from sampan.docker.views.image_view import history_json, inspect_json, manifests_json, summary_json
 from sampan.engine import image_filters
 from sampan.engine.archives import archive_url, remote_archive
 from sampan.engine.df import sizes

@@ -11,7 +11,7 @@ from dockerapi.http.routing import Route
 from dockerapi.image import parameters
 from dockerapi.image.images import stream_progress
 from dockerapi.image.progress import moving
-from sampan.docker.image_view import descriptor_json
+from sampan.docker.views.image_view import descriptor_json
 from sampan.engine.transfer import local_tags
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject

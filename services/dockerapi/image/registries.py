@@ -7,7 +7,7 @@ from aiohttp import web
 from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
 from dockerapi.image import parameters
-from sampan.docker.image_view import descriptor_json, platform_json, result_json
+from sampan.docker.views.image_view import descriptor_json, platform_json, result_json
 from sampan.errors import InvalidArgumentError
 
 

@@ -13,10 +13,10 @@ from dockerapi.http.listing import Part, Rows, reply_object
 from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
 from sampan.build.request import UsageRecord
-from sampan.docker.container_view import summary_json as container_json
-from sampan.docker.image_view import summary_json as image_json
 from sampan.docker.times import rfc3339_ns
-from sampan.docker.volume_view import volume_json
+from sampan.docker.views.container_view import summary_json as container_json
+from sampan.docker.views.image_view import summary_json as image_json
+from sampan.docker.views.volume_view import volume_json
 from sampan.engine.df import CacheUse, ContainerUse, DiskUse
 from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError

@@ -9,8 +9,8 @@ from aiohttp import web
 from dockerapi.http.call import Call, JsonStream, break_off
 from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
-from sampan.docker.event_view import event_json
 from sampan.docker.times import parse_point
+from sampan.docker.views.event_view import event_json
 from sampan.engine import following
 from sampan.errors import SampanError
 from sampan.log import log

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.routing import Route
-from sampan.docker.info_view import info_json, info_of
-from sampan.docker.version_view import version_json
+from sampan.docker.views.info_view import info_json, info_of
+from sampan.docker.views.version_view import version_json
 
 _PING_HEADERS: Final = {
     # The builder that clients are to prefer: 2 is BuildKit, 1 the classic endpoint, which is there as well.

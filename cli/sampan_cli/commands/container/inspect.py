@@ -87,7 +87,7 @@ async def show_ports(engine: "ContainerBackend", container: str, private_port: s
     Raises:
         NotFoundError: in Docker's words, that port is not published.
     """
-    from sampan.docker.container_view import live_network
+    from sampan.docker.views.container_view import live_network
     from sampan.errors import NotFoundError
 
     found = await engine.containers.get(container)

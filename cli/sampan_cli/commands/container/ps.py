@@ -127,10 +127,10 @@ def container_row(
     container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0
 ) -> dict[str, object]:
     """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
-    from sampan.docker.container_view import live_network, points, quoted, status_text
     from sampan.docker.durations import ago
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
+    from sampan.docker.views.container_view import live_network, points, quoted, status_text
     from sampan_cli.commands.container.inspect import shown_ports
 
     network = live_network(container)

@@ -56,7 +56,7 @@ def command(session: Session, /, **flags: object) -> None:
 
 async def show_history(engine: "ImageBackend", options: HistoryOptions, now_s: float) -> None:
     """Print one line per step."""
-    from sampan.docker.image_view import history_json
+    from sampan.docker.views.image_view import history_json
     from sampan.engine.df import sizes as image_sizes
     from sampan.engine.image_filters import ancestors, of_platform
     from sampan_cli.output.table import print_list

@@ -130,9 +130,9 @@ def _choose(images: "Sequence[ImageDetails]", options: ImagesOptions, now_s: flo
 
 def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[JsonObject]:
     from sampan.docker.durations import ago
-    from sampan.docker.image_view import seconds
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
+    from sampan.docker.views.image_view import seconds
 
     digests = dict(each.rpartition("@")[::2] for each in image.repo_digests)
     names: list[tuple[str, str]] = [(repository, tag) for repository, _, tag in

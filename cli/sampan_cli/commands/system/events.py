@@ -73,7 +73,7 @@ async def show_events(engine: "ContainerBackend", options: EventsOptions, now_ns
 
 def shape_event(event: "Event") -> dict[str, object]:
     """Return an event under Docker's names."""
-    from sampan.docker.event_view import event_json
+    from sampan.docker.views.event_view import event_json
     from sampan_cli.template.functions import GoMap
 
     return event_json(event) | {"Actor": {"ID": event.actor_id, "Attributes": GoMap(event.attributes)}}

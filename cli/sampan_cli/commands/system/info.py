@@ -10,7 +10,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.docker.info_view import EngineFacts
+    from sampan.docker.views.info_view import EngineFacts
     from sampan_cli.backend import FactsBackend
 
 
@@ -40,8 +40,8 @@ async def show_info(engine: "FactsBackend", template: str) -> None:
 
 
 def _lines(shown: JsonObject, facts: "EngineFacts") -> list[str]:
-    from sampan.docker.info_view import verdict
     from sampan.docker.sizes import binary_size
+    from sampan.docker.views.info_view import verdict
 
     lines = [
         f"Containers: {shown['Containers']}",

@@ -95,14 +95,14 @@ async def _image(engine: "ObjectsBackend", name: str, platform: str) -> JsonObje
 
 
 async def _network(engine: "ObjectsBackend", name: str) -> JsonObject:
-    from sampan.docker.network_view import network_json
+    from sampan.docker.views.network_view import network_json
     from sampan_cli.shape.go import go_value
 
     return go_value(network_json(await engine.networks.get(name), members=True))
 
 
 async def _volume(engine: "ObjectsBackend", name: str) -> JsonObject:
-    from sampan.docker.volume_view import volume_json
+    from sampan.docker.views.volume_view import volume_json
     from sampan_cli.shape.go import go_value
 
     return go_value(volume_json(await engine.volumes.get(name)))

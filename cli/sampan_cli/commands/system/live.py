@@ -84,7 +84,7 @@ class Screen:
         return _table(("SERVICE", "PID", "HEALTHY", "CPU %", "MEMORY"), rows)
 
     def _containers(self) -> "RenderableType":
-        from sampan.docker.container_view import status_text
+        from sampan.docker.views.container_view import status_text
         from sampan_cli.commands.container.stats import cpu_percent, stats_row
 
         def busiest(container: "ContainerDetails") -> tuple[float, str]:

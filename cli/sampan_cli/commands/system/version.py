@@ -50,7 +50,7 @@ async def show_version(engine: "FactsBackend", template: str) -> None:
 
 async def _server(engine: "FactsBackend") -> JsonObject:
     """Return Docker's fields, and the version of each program that runs containers by its name."""
-    from sampan.docker.version_view import version_json
+    from sampan.docker.views.version_view import version_json
     from sampan_cli.template.functions import ABSENT_MAP, Nil
 
     host = await engine.host.info()

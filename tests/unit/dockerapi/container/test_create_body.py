@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dockerapi.container.create_body import parse, read
-from sampan.docker.container_view import inspect_json, summary_json
+from sampan.docker.views.container_view import inspect_json, summary_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import (
     ContainerDetails,

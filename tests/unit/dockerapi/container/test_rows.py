@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dockerapi.container.rows import ContainerRows
-from sampan.docker.container_view import summary_json
+from sampan.docker.views.container_view import summary_json
 from sampan.resource.container import ContainerDetails, ContainerState, Status
 from sampan.resource.container_spec import ContainerSpec
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sampan.docker.image_view import config_json
-from sampan.docker.network_view import status_json
+from sampan.docker.views.image_view import config_json
+from sampan.docker.views.network_view import status_json
 from sampan.oci.image_config import RunConfig
 from sampan.resource.event import Event
 from sampan.resource.network import AddressPool, Network, NetworkMember

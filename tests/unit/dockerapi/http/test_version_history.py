@@ -10,7 +10,7 @@ from dockerapi.container.create_body import read
 from dockerapi.http.versions import NEWEST, OLDEST, Version
 from dockerapi.networks import parse_request
 from sampan.build.request import UsageRecord
-from sampan.docker.network_view import endpoint_json
+from sampan.docker.views.network_view import endpoint_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import EndpointState
 from sampan.resource.container_spec import ContainerSpec, Endpoint

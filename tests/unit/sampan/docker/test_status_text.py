@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sampan.docker.container_view import status_text
+from sampan.docker.views.container_view import status_text
 from sampan.resource.container import ContainerState, Health, HealthStatus, Status
 
 NOW_S = 1_000_000.0

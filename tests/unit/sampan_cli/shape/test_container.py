@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sampan.docker.container_view import inspect_json
+from sampan.docker.views.container_view import inspect_json
 from sampan.resource.container import (
     ContainerDetails,
     ContainerState,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sampan.docker.stats_view import stats_json
+from sampan.docker.views.stats_view import stats_json
 from sampan.resource.stats import ContainerStats, CpuSample
 
 _THEN = datetime.fromtimestamp(0, UTC)

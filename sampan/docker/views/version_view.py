@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sampan.docker.info_view import default_runtime, host_facts
+from sampan.docker.views.info_view import default_runtime, host_facts
 from sampan.json_types import JsonObject
 from sampan.resource.stats import HostInfo
 from sampan.version import VERSION

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sampan.docker.image_view import descriptor_json, history_json, inspect_json, manifests_json, summary_json
+from sampan.docker.views.image_view import descriptor_json, history_json, inspect_json, manifests_json, summary_json
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import HealthCheck, History
 from sampan.oci.platform import Platform

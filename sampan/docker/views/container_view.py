@@ -5,10 +5,10 @@ import posixpath
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sampan.docker import host_config_view
 from sampan.docker.durations import duration_ns, human_duration
-from sampan.docker.network_view import endpoint_json
 from sampan.docker.times import rfc3339
+from sampan.docker.views import host_config_view
+from sampan.docker.views.network_view import endpoint_json
 from sampan.resource.container import (
     ContainerDetails,
     ContainerState,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.docker.info_view import EngineFacts, info_json, info_of
+from sampan.docker.views.info_view import EngineFacts, info_json, info_of
 from sampan.resource.snapshot import DriversReport
 from sampan.resource.stats import HostInfo, OciRuntimeInfo
 
