@@ -22,6 +22,7 @@ from tests.support.tools import eventually, need, need_root, search_path
 
 SAMPAN: Final = Path(__file__).parent.parent.parent / ".venv/bin/sampan"
 
+_NO_PLUGINS: Final = 'plugin_socket_dir = "{}"\nplugin_spec_dirs = []\n'
 
 # Those that run just now, whose logs say why a test failed.
 RUNNING: Final[list["Engine"]] = []
@@ -162,7 +163,9 @@ def run_engine(
     layout = Layout(data_root or root / "d", root / "r")
     engine = Engine(layout, root / "c", root / "log", before=tuple(before), flags=tuple(flags))
     engine.config.mkdir()
-    for service, text in (configs or {}).items():
+    # The machine's own plugins have a say in every volume.
+    texts = {"runtimed": _NO_PLUGINS.format(root / "p"), **(configs or {})}
+    for service, text in texts.items():
         (engine.config / f"{service}.toml").write_text(text)
     RUNNING.append(engine)
     try:
