@@ -123,8 +123,8 @@ def _ports(values: tuple[str, ...], *, published: bool) -> Predicate:
     wanted = {(port, protocol) for value in values for port, protocol in _port_range(value)}
 
     def matches(c: Container) -> bool:
-        if published:  # the host's side
-            ports = {(p.host_port, p.protocol) for p in c.network.ports if p.host_port}
+        if published:  # the host's side, of those that have it now
+            ports = {(p.host_port, p.protocol) for p in c.network.ports if p.host_port and c.state.status in UP}
         else:
             ports = {(p.container_port, p.protocol) for p in c.network.ports}
             ports |= {(b.container_port, b.protocol) for b in c.spec.ports}

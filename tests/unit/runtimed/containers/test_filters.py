@@ -45,9 +45,15 @@ CONTAINERS = (
     make(1, "web", Status.RUNNING, mounts=(MountPoint(MountType.VOLUME, "/v", "/data", name="vol"),)),
     make(2, "db", Status.PAUSED, network=NetworkSettings(endpoints=(EndpointState("back", "f00", Endpoint("back")),))),
     make(3, "web-old", Status.EXITED, state=ContainerState(Status.EXITED, exit_code=137)),
-    make(4, "fresh", Status.CREATED, network=NetworkSettings(ports=(PublishedPort(443, "tcp", "0.0.0.0", 8443),))),
+    make(4, "fresh", Status.CREATED, network=NetworkSettings(ports=(PublishedPort(443, "tcp", "0.0.0.0", 8444),))),
     make(5, "again", Status.RESTARTING),
-    make(6, "well", Status.RUNNING, state=ContainerState(Status.RUNNING, health=Health(HealthStatus.HEALTHY))),
+    make(
+        6,
+        "well",
+        Status.RUNNING,
+        state=ContainerState(Status.RUNNING, health=Health(HealthStatus.HEALTHY)),
+        network=NetworkSettings(ports=(PublishedPort(443, "tcp", "0.0.0.0", 8443),)),
+    ),
 )
 
 
@@ -97,7 +103,8 @@ def test_a_limit_and_the_latest_count_those_that_do_not_run() -> None:
         ({"volume": ("/data",)}, ["web"]),
         ({"network": ("back",)}, ["db"]),
         ({"network": ("f00",)}, ["db"]),
-        ({"publish": ("8443",)}, ["fresh"]),
+        ({"publish": ("8443",)}, ["well"]),
+        ({"publish": ("8444",)}, []),  # it does not run: nothing is published
         ({"publish": ("443",)}, []),
         ({"expose": ("50-60/udp",)}, ["db"]),
         ({"expose": ("80",)}, ["web"]),
