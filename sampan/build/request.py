@@ -5,8 +5,14 @@ Reference: ``SolveRequest``, ``PruneRequest`` and ``UsageRecord`` of moby/buildk
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from sampan.build.policy import Rule
+from sampan.errors import InvalidArgumentError
+
+# Entitlements: what a client grants the steps of its build.
+NETWORK_HOST: Final = "network.host"
+SECURITY_INSECURE: Final = "security.insecure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class SolveRequest:
     exports: tuple[Export, ...] = ()
     cache_imports: tuple[CacheOption, ...] = ()
     cache_exports: tuple[CacheOption, ...] = ()
-    entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
+    entitlements: frozenset[str] = frozenset()
     policy: tuple[Rule, ...] = ()  # of sources
     policy_session: str = ""  # ID of the session whose client decides on each source
     internal: bool = False  # kept out of the history
@@ -82,3 +88,15 @@ class PruneOptions:
     reserved_bytes: int = 0  # stays in any case
     max_used_bytes: int = 0
     min_free_bytes: int = 0
+
+
+def step_network(mode: str) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the frontend's attributes for the network of steps, and what a client grants by naming it.
+
+    Raises:
+        InvalidArgumentError: a network that steps cannot have.
+    """
+    if mode not in ("", "default", "host", "none"):
+        raise InvalidArgumentError(f'network mode "{mode}" not supported by buildkit')
+    attributes = {"force-network-mode": mode} if mode in ("host", "none") else {}
+    return attributes, frozenset({NETWORK_HOST} if mode == "host" else ())

@@ -26,7 +26,6 @@ from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
 from buildd.session.attached import AttachedSessions
 from buildd.session.clients import Clients
-from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
 from buildd.sources.sources import BuildSources, Stores, open_sources
 from buildd.wire.front import Front
 from buildd.wire.llb.graphs import Graphs
@@ -36,6 +35,7 @@ from buildd.wire.services.errors import error_status
 from buildd.wire.services.gateway_servicer import GatewayServicer
 from buildd.wire.services.history import UpdatesCodec
 from buildd.wire.session.session import ServedSession
+from sampan.build.request import NETWORK_HOST, SECURITY_INSECURE
 from sampan.client.services import Services
 from sampan.client.storage.content import ContentClient
 from sampan.docker.options.namespaces import BRIDGE

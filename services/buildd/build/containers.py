@@ -12,7 +12,8 @@ from buildd.build.protocol import ContainerRequest
 from buildd.executor.protocol import Container, ContainerProcess, Executor, Program
 from buildd.llb.ops import ExecOp, NetMode, Process
 from buildd.protocol import Output, Readable
-from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Build
+from buildd.solver.build import Build
+from sampan.build.request import NETWORK_HOST, SECURITY_INSECURE
 from sampan.build.step import StepSecurity
 from sampan.errors import (
     AlreadyExistsError,

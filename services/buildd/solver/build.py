@@ -22,6 +22,7 @@ from buildd.solver.flights import AT_ONCE, Flights
 from buildd.solver.layers import can_be, combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
 from sampan.build.progress import Vertex
+from sampan.build.request import NETWORK_HOST, SECURITY_INSECURE
 from sampan.cancellation import together
 from sampan.errors import (
     DataLossError,
@@ -34,9 +35,6 @@ from sampan.errors import (
 )
 from sampan.log import log
 from sampan.oci.digest import Digest
-
-NETWORK_HOST: Final = "network.host"
-SECURITY_INSECURE: Final = "security.insecure"
 
 _CANCELLED: Final = "context canceled"  # what clients look for
 

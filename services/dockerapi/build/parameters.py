@@ -13,7 +13,7 @@ from dockerapi.http.call import Call
 from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
 from sampan.build.protocols import FindCredentials
-from sampan.build.request import CacheOption, Export
+from sampan.build.request import CacheOption, Export, step_network
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import parse_reference
 
@@ -23,8 +23,6 @@ UPLOAD_REQUEST: Final = "upload-request"
 # What clients call Docker's own registry, the entry of their configurations first.
 _HUB: Final = ("https://index.docker.io/v1/", "docker.io", "registry-1.docker.io", "index.docker.io")
 
-_HOST_NETWORK: Final = "network.host"
-_NETWORKS: Final = ("", "default", "host", "none")
 
 # Limits of each step's process.
 _LIMITS: Final = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota")
@@ -96,12 +94,8 @@ def _attributes(call: Call) -> tuple[Mapping[str, str], frozenset[str]]:
         attributes["add-hosts"] = hosts
     if ulimits := _ulimits(call):
         attributes["ulimit"] = ulimits
-    network = call.text("networkmode")
-    if network not in _NETWORKS:
-        raise InvalidArgumentError(f'network mode "{network}" not supported by buildkit')
-    if network in ("host", "none"):
-        attributes["force-network-mode"] = network
-    return attributes, frozenset({_HOST_NETWORK} if network == "host" else ())
+    network, granted = step_network(call.text("networkmode"))
+    return attributes | network, granted
 
 
 def _hosts(call: Call) -> str:

@@ -191,3 +191,12 @@ def test_limits_hold_for_the_steps(engine: Engine, context: Path) -> None:
     assert (
         sampan(engine, "build", "--memory", "1", str(context)).stderr == "sampan: Minimum memory limit allowed is 6MB\n"
     )
+
+
+def test_the_network_of_steps_is_chosen(engine: Engine, context: Path) -> None:
+    own = f"[ $(readlink /proc/self/ns/net) = '{os.readlink('/proc/self/ns/net')}' ]"
+    for mode, checked in (("host", own), ("none", f"! {own}"), ("default", f"! {own}")):
+        (context / "Dockerfile").write_text(f"FROM base\nRUN {checked}\n")
+        built(engine, "--network", mode, str(context))
+    refused = sampan(engine, "build", "--network", "mine", str(context))
+    assert (refused.code, refused.stderr) == (1, 'sampan: network mode "mine" not supported by buildkit\n')

@@ -17,7 +17,7 @@ from typing import IO, Final
 import click
 
 from sampan.build.protocols import Builder, Served, Sink
-from sampan.build.request import CacheOption, Export, SolveRequest
+from sampan.build.request import CacheOption, Export, SolveRequest, step_network
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.platform import host_platform
@@ -72,15 +72,16 @@ async def run_build(builder: Builder, options: BuildOptions, environ: Mapping[st
             shared_key=context.shared_key,
         )
         async with builder.serve(served) as session:
+            network, granted = step_network(options.network)
             request = SolveRequest(
                 ref=secrets.token_hex(12),
                 session=session,
                 frontend=_FRONTEND,
-                frontend_attributes=_attributes(options, environ) | context.attributes,
+                frontend_attributes=_attributes(options, environ) | network | context.attributes,
                 exports=tuple(each.export for each in outputs),
                 cache_imports=tuple(map(parse.parse_cache, options.cache_from)),
                 cache_exports=tuple(map(_cache_export, options.cache_to)),
-                entitlements=frozenset(options.allow),
+                entitlements=granted | frozenset(options.allow),
             )
             kind = "quiet" if options.quiet else options.progress
             with open_view(kind, progress) as view:
@@ -122,7 +123,6 @@ def _attributes(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, 
         "add-hosts": ",".join(_host(text) for text in options.add_host),
         "shm-size": _bytes(options.shm_size),
         "no-cache": ",".join(options.no_cache_filter),
-        "force-network-mode": "" if options.network == "default" else options.network,
         "image-resolve-mode": "pull" if options.pull else "",
         "memory": _bytes(options.memory),
         "memswap": options.memory_swap if options.memory_swap == "-1" else _bytes(options.memory_swap),
