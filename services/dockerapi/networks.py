@@ -11,6 +11,7 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
+from sampan.docker.options.networks import check_scope
 from sampan.docker.views.network_view import network_json, status_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.network import AddressPool, NetworkRequest
@@ -46,10 +47,7 @@ async def create(call: Call) -> web.StreamResponse:
 def parse_request(body: Mapping[str, object], version: Version) -> NetworkRequest:
     """Read the body, of a version. InvalidArgumentError for what is of swarm alone."""
     sent = Fields(body, "")
-    scope = sent.text("Scope")
-    if sent.flag("Ingress") or scope not in ("", "local"):
-        what = "Ingress" if sent.flag("Ingress") else f"Scope {scope!r}"
-        raise InvalidArgumentError(f"{what} is of swarm networks, which this engine does not support: scope is 'local'")
+    check_scope(sent.text("Scope"), ingress=sent.flag("Ingress"))
     ipam = sent.fields("IPAM")
     return NetworkRequest(
         name=sent.text("Name"),

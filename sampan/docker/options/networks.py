@@ -12,6 +12,7 @@ _NONE: Final = "none"
 _HOST: Final = "host"
 _WITHOUT_ENDPOINTS: Final = (_NONE, _HOST)
 PREDEFINED: Final = (BRIDGE, *_WITHOUT_ENDPOINTS)
+LOCAL_SCOPE: Final = "local"
 ENDPOINT_SYSCTLS: Final = "com.docker.network.endpoint.sysctls"  # an endpoint's driver option
 
 
@@ -42,6 +43,15 @@ def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         _check_nothing(mode, first)
         return ()
     return () if not named and first == Endpoint(BRIDGE) else (first, *named.values())
+
+
+def check_scope(scope: str, *, ingress: bool = False) -> None:
+    """Refuse a network that is to span machines: here each is of one. Raises InvalidArgumentError, which names it."""
+    if ingress or scope not in ("", LOCAL_SCOPE):
+        what = "Ingress" if ingress else f"Scope {scope!r}"
+        raise InvalidArgumentError(
+            f"{what} is of swarm networks, which this engine does not support: scope is {LOCAL_SCOPE!r}"
+        )
 
 
 def link_of(name: str) -> tuple[str, str]:

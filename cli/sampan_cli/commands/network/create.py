@@ -71,14 +71,12 @@ def command(session: Session, /, **flags: object) -> None:
 
 
 async def create_network(engine: "NetworkBackend", options: NetworkCreateOptions) -> None:
-    """Create it."""
+    """Create it. Raises InvalidArgumentError for a scope of swarm's, and for addresses that are in no subnet."""
+    from sampan.docker.options.networks import check_scope
     from sampan.resource.network import NetworkRequest
     from sampan_cli.options.variables import labels, pairs
 
-    if options.scope not in ("", "local"):
-        raise InvalidArgumentError(
-            f"Scope {options.scope!r} is of swarm networks, which this engine does not support: scope is 'local'"
-        )
+    check_scope(options.scope)
     network = NetworkRequest(
         name=options.name,
         driver=options.driver,

@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from sampan.resource.event import Event
 from tests.unit.dockerapi.support import Api
 
@@ -24,6 +26,19 @@ async def test_networks(api: Api) -> None:
     assert (await api.delete("/networks/net")).status == 204
     assert (await api.get("/networks/net")).message == "network net not found"
     assert (await api.post("/networks/prune")).json == {"NetworksDeleted": None}
+
+
+@pytest.mark.parametrize(
+    ("sent", "what"), [({"Scope": "swarm"}, "Scope 'swarm'"), ({"Ingress": True, "Scope": "local"}, "Ingress")]
+)
+async def test_network_is_of_one_machine(api: Api, sent: dict[str, object], what: str) -> None:
+    refused = await api.post("/networks/create", json={"Name": "net"} | sent)
+    assert (refused.status, refused.message) == (
+        400,
+        f"{what} is of swarm networks, which this engine does not support: scope is 'local'",
+    )
+    assert [network["Name"] for network in (await api.get("/networks")).json] == ["bridge"]
+    assert (await api.post("/networks/create", json={"Name": "net", "Scope": "local"})).status == 201
 
 
 async def test_volumes(api: Api) -> None:

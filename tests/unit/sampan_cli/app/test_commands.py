@@ -201,6 +201,14 @@ def test_networks_are_made_listed_joined_and_removed(sampan: Sampan) -> None:
     assert bad.stderr == "sampan: no matching subnet for gateway 10.2.0.1\n"
 
 
+def test_network_is_of_one_machine(sampan: Sampan) -> None:
+    assert sampan("network", "create", "--scope", "swarm", "back").stderr == (
+        "sampan: Scope 'swarm' is of swarm networks, which this engine does not support: scope is 'local'\n"
+    )
+    assert sampan.ok("network", "ls", "--format", "{{.Name}}") == "bridge\n"
+    sampan.ok("network", "create", "--scope", "local", "back")
+
+
 def test_volumes_are_made_listed_and_removed(sampan: Sampan) -> None:
     assert sampan.ok("volume", "create", "--label", "a=b", "data") == "data\n"
     assert sampan.ok("volume", "ls").splitlines() == ["DRIVER    VOLUME NAME", "local     data"]
