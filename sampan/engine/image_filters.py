@@ -20,9 +20,13 @@ LISTED: Final = ("dangling", "label", "label!", "before", "since", "reference", 
 PRUNED: Final = ("dangling", "label", "label!", "until")
 
 
-def intermediate(images: Iterable[ImageDetails]) -> frozenset[str]:
-    """Return the IDs of those that are steps on the way to another one and have no name: lists leave them out."""
-    images = tuple(images)
+def hidden(images: Sequence[ImageDetails], filters: Filters, *, everything: bool) -> frozenset[str]:
+    """Return the IDs of those that a list of ``images``, which are all that are here, leaves out.
+
+    They are steps on the way to another image and have no name. A list with filters, or of ``everything``, has them.
+    """
+    if filters or everything:
+        return frozenset()
     parents = {image.parent for image in images if image.parent}
     return frozenset(one.id for one in images if one.id in parents and not (one.repo_tags or one.repo_digests))
 

@@ -144,7 +144,7 @@ async def listing(call: Call) -> web.StreamResponse:
         list_images(call.images.images, manifests=manifests), sizes(call.images.layers)
     )
     everything = listed.items
-    hidden = frozenset() if filters or call.flag("all") else image_filters.intermediate(everything)
+    hidden = image_filters.hidden(everything, filters, everything=call.flag("all"))
     shared = stored.shared(everything) if call.version >= (1, 42) and call.flag("shared-size") else {}
     counted = call.version >= (1, 51)
     users = await image_filters.users_by_image(call.control) if manifests or counted else {}

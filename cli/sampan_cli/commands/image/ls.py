@@ -116,16 +116,13 @@ async def show_tree(engine: "ImageBackend", options: ImagesOptions, now_s: float
 
 def _choose(images: "Sequence[ImageDetails]", options: ImagesOptions, now_s: float) -> "list[ImageDetails]":
     from sampan.docker.filters import parse_filters
-    from sampan.engine.image_filters import LISTED, choose, intermediate
+    from sampan.engine.image_filters import LISTED, choose, hidden
 
     filters = {key: list(values) for key, values in parse_filters(options.filters, LISTED).items()}
     if options.repository:
         filters.setdefault("reference", []).append(options.repository)
-    chosen = list(choose(images, filters, int(now_s * 1e9)))
-    if filters or options.all:
-        return chosen
-    hidden = intermediate(images)
-    return [image for image in chosen if image.id not in hidden]
+    left_out = hidden(images, filters, everything=options.all)
+    return [image for image in choose(images, filters, int(now_s * 1e9)) if image.id not in left_out]
 
 
 def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[JsonObject]:

@@ -120,6 +120,16 @@ async def test_the_list_has_docker_s_shape(api: Api) -> None:
     assert old["VirtualSize"] == 3500
 
 
+async def test_the_list_leaves_out_nameless_steps_unless_it_has_filters_or_is_of_all(api: Api) -> None:
+    step = api.fake.images.add(image("", created_s=1_600_000_000))
+    api.fake.images.add(image("a:1")).parent = step.id
+    filters = json.dumps({"dangling": ["true"]})
+    lists: tuple[dict[str, str], ...] = ({}, {"all": "1"}, {"filters": filters})
+    counts = [len((await api.get("/images/json", params=params)).json) for params in lists]
+    assert counts == [1, 2, 1]
+    assert [row["Id"] for row in (await api.get("/images/json", params={"filters": filters})).json] == [step.id]
+
+
 async def test_a_dangling_image_is_spelled_out_for_old_clients_only(api: Api) -> None:
     api.fake.images.add(image(""))
     (new,) = (await api.get("/images/json")).json

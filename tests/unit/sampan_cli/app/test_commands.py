@@ -119,6 +119,17 @@ def test_images_has_one_line_per_name(sampan: Sampan) -> None:
     assert sampan.ok("images", "--filter", "before=debian:12", "--format", "{{.Tag}}") == "<none>\n"
 
 
+def test_images_leaves_out_nameless_steps_unless_it_has_filters_or_is_of_all(sampan: Sampan) -> None:
+    step = sampan.fake.images.add(image("", created_s=1_600_000_000))
+    made = sampan.fake.images.add(image("a:1"))
+    made.parent = step.id
+    shown = [
+        sampan.ok("images", "-q", "--no-trunc", *flags).split()
+        for flags in ((), ("--all",), ("--filter", "dangling=true"), ("a",))
+    ]
+    assert shown == [[made.id], [made.id, step.id], [step.id], [made.id]]
+
+
 def test_history_gives_layers_to_the_steps_that_made_them(sampan: Sampan) -> None:
     sampan.fake.images.add(image("debian:12"))
     rows = sampan.ok("history", "--format", "{{.CreatedBy}}|{{.ID}}", "debian:12").splitlines()
