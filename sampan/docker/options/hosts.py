@@ -1,6 +1,7 @@
 """Names that a container is to know: ``db:10.0.0.2``."""
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
@@ -27,3 +28,8 @@ def parse_extra_host(entry: str) -> tuple[str, str]:
     except ValueError:
         raise InvalidArgumentError(f'invalid IP address in add-host: "{address}"') from None
     return name, address
+
+
+def build_hosts(entries: Iterable[str]) -> str:
+    """Return ``entries`` as a build's attribute ``add-hosts`` has them. Raises: see ``parse_extra_host``."""
+    return ",".join("=".join(parse_extra_host(entry)) for entry in entries)

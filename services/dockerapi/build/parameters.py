@@ -14,6 +14,7 @@ from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
 from sampan.build.protocols import FindCredentials
 from sampan.build.request import CacheOption, Export, step_network
+from sampan.docker.options.hosts import build_hosts
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import parse_reference
 
@@ -90,22 +91,12 @@ def _attributes(call: Call) -> tuple[Mapping[str, str], frozenset[str]]:
         attributes["shm-size"] = str(shm_bytes)
     attributes |= {f"build-arg:{key}": value for key, value in _texts(call, "buildargs").items() if value is not None}
     attributes |= {f"label:{key}": value or "" for key, value in _texts(call, "labels").items()}
-    if hosts := _hosts(call):
+    if hosts := build_hosts(call.request.query.getall("extrahosts", [])):
         attributes["add-hosts"] = hosts
     if ulimits := _ulimits(call):
         attributes["ulimit"] = ulimits
     network, granted = step_network(call.text("networkmode"))
     return attributes | network, granted
-
-
-def _hosts(call: Call) -> str:
-    hosts = []
-    for value in call.request.query.getall("extrahosts", []):
-        name, colon, address = value.partition("=") if "=" in value else value.partition(":")
-        if not (name and colon and address):
-            raise InvalidArgumentError(f"bad format for add-host: {shown(value)}")
-        hosts.append(f"{name}={address}")
-    return ",".join(hosts)
 
 
 def _ulimits(call: Call) -> str:

@@ -18,6 +18,7 @@ import click
 
 from sampan.build.protocols import Builder, Served, Sink
 from sampan.build.request import CacheOption, Export, SolveRequest, step_network
+from sampan.docker.options.hosts import build_hosts
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.platform import host_platform
@@ -120,7 +121,7 @@ def _attributes(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, 
         "platform": ",".join(options.platform),
         "cgroup-parent": options.cgroup_parent,
         "ulimit": ",".join(options.ulimit),
-        "add-hosts": ",".join(_host(text) for text in options.add_host),
+        "add-hosts": build_hosts(options.add_host),
         "shm-size": _bytes(options.shm_size),
         "no-cache": ",".join(options.no_cache_filter),
         "image-resolve-mode": "pull" if options.pull else "",
@@ -148,13 +149,6 @@ def _attributes(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, 
 
 def _bytes(text: str) -> str:
     return str(parse_size(text)) if text else ""
-
-
-def _host(text: str) -> str:
-    name, separator, address = text.partition("=") if "=" in text else text.partition(":")
-    if not (name and separator and address):
-        raise InvalidArgumentError(f"bad format for add-host: {text!r}")
-    return f"{name}={address}"
 
 
 def _secrets(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, Callable[[], bytes]]:
