@@ -16,7 +16,7 @@ from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.parts import HasBuilds, HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
 from sampan.errors import UnavailableError
 from sampan.layout import Layout
-from sampan.resource.container import ContainerDetails
+from sampan.resource.container import ContainerDetails, Status
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Host
@@ -26,6 +26,9 @@ from sampan.service.set_aside import read_set_aside
 
 # A builder that has hung must not keep anybody from seeing where the disk has gone.
 _BUILDER_S: Final = 20.0
+
+# A container that will go on by itself needs its files.
+_ACTIVE: Final = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 class Measuring(HasImages, HasLayers, HasContainers, HasVolumes, Protocol):
@@ -145,6 +148,16 @@ class ContainerUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Total:
+    """What all of a kind come to."""
+
+    count: int
+    active: int  # of these, in use
+    size_bytes: int
+    reclaimable_bytes: int  # of these, what goes if all that is not in use is removed
+
+
+@dataclass(frozen=True, slots=True)
 class DiskUse:
     """Everything, as far as it was asked for."""
 
@@ -155,6 +168,23 @@ class DiskUse:
     volumes: tuple[Volume, ...]
     listed_images: Listed[ImageDetails]  # of which the uses are
     listed_containers: Listed[ContainerDetails]
+
+    def images_total(self) -> Total:
+        """Return it with each layer counted once; an image that a container is made from is in use, running or not."""
+        active = sum(one.containers > 0 for one in self.images)
+        return Total(len(self.images), active, self.layers_bytes, self.layers_bytes - self.needed_bytes)
+
+    def containers_total(self) -> Total:
+        """Return it without the containers' images."""
+        idle = [one.size_rw_bytes for one in self.containers if one.container.state.status not in _ACTIVE]
+        size = sum(one.size_rw_bytes for one in self.containers)
+        return Total(len(self.containers), len(self.containers) - len(idle), size, sum(idle))
+
+    def volumes_total(self) -> Total:
+        """Return it; a volume that a container has, running or not, is in use, and one of unknown size has none."""
+        idle = [one.size_bytes or 0 for one in self.volumes if not one.used_by]
+        size = sum(one.size_bytes or 0 for one in self.volumes)
+        return Total(len(self.volumes), len(self.volumes) - len(idle), size, sum(idle))
 
 
 async def disk_use(services: Measuring, *, images: bool, containers: bool, volumes: bool) -> DiskUse:
@@ -200,6 +230,16 @@ class CacheUse:
 
     records: tuple[UsageRecord, ...]
     missing: str = ""  # why nothing is known of it
+
+    def total(self) -> Total:
+        """Return it; the bytes of a record that is shared with images are theirs."""
+        own = [one for one in self.records if not one.shared]
+        return Total(
+            len(self.records),
+            sum(one.in_use for one in self.records),
+            sum(one.size_bytes for one in own),
+            sum(one.size_bytes for one in own if not one.in_use),
+        )
 
 
 async def cache_use(services: HasBuilds, deadline_s: float = _BUILDER_S) -> CacheUse:

@@ -10,7 +10,7 @@ from sampan.docker.durations import ago
 from sampan.docker.sizes import human_size
 from sampan.docker.times import local_time
 from sampan.docker.views.image_view import seconds
-from sampan.engine.df import ContainerUse, DiskUse, ImageUse
+from sampan.engine.df import CacheUse, ContainerUse, DiskUse, ImageUse
 from sampan.resource.volume import Volume
 from sampan_cli.commands.container.ps import container_row
 from sampan_cli.output.table import print_list, table
@@ -42,12 +42,12 @@ _EXPLAINED: Final = {"Kind": "KIND", "ID": "ID", "Size": "SIZE", "Owner": "OWNER
 _EXPLAINED_TABLE: Final = "{{.Kind}}\t{{.ID}}\t{{.Size}}\t{{.HeldBy}}"
 
 
-def print_details(used: DiskUse, records: Sequence[UsageRecord], template: str, now_s: float, echo: Echo) -> None:
+def print_details(used: DiskUse, built: CacheUse, template: str, now_s: float, echo: Echo) -> None:
     """Print each image, container, volume and record of the build cache, as Docker does.
 
     With a template it is that of the object of all of them.
     """
-    cache = [_cache_document(one, now_s) for one in sorted(records, key=lambda one: (one.last_used_ns, one.id))]
+    cache = [_cache_document(one, now_s) for one in sorted(built.records, key=lambda one: (one.last_used_ns, one.id))]
     images = [_image_row(one, now_s) for one in used.images]
     containers = [
         container_row(one.container, now_s, trunc=True) | {"Size": human_size(one.size_rw_bytes, 3)}
@@ -67,9 +67,8 @@ def print_details(used: DiskUse, records: Sequence[UsageRecord], template: str, 
     rows = [[str(row[field]) for field in _CONTAINER_FIELDS] for row in containers]
     _section("\nContainers space usage:", tuple(_CONTAINER_FIELDS.values()), rows, echo)
     _section("\nLocal Volumes space usage:", _VOLUME_TITLES, volumes, echo)
-    own_bytes = sum(one.size_bytes for one in records if not one.shared)
     shown = [[_short(one["ID"], one["InUse"]), *(one[field] for field in _CACHE_FIELDS)] for one in cache]
-    _section(f"\nBuild cache usage: {human_size(own_bytes)}", _CACHE_TITLES, shown, echo)
+    _section(f"\nBuild cache usage: {human_size(built.total().size_bytes)}", _CACHE_TITLES, shown, echo)
 
 
 def _cache_document(record: UsageRecord, now_s: float) -> dict[str, str]:

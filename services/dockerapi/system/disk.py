@@ -17,14 +17,13 @@ from sampan.docker.times import rfc3339_ns
 from sampan.docker.views.container_view import summary_json as container_json
 from sampan.docker.views.image_view import summary_json as image_json
 from sampan.docker.views.volume_view import volume_json
-from sampan.engine.df import CacheUse, ContainerUse, DiskUse
+from sampan.engine.df import CacheUse, ContainerUse, DiskUse, Total
 from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
-from sampan.resource.container import ContainerDetails, Status
+from sampan.resource.container import ContainerDetails
 
 _TYPES: Final = ("image", "container", "volume", "build-cache")
-_BUSY: Final = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 async def usage(call: Call) -> web.StreamResponse:
@@ -77,36 +76,32 @@ def _legacy(call: Call, used: DiskUse, cache: CacheUse | None, wanted: Collectio
     if cache is not None:
         yield Part("BuildCache", [_record_json(record, call.version) for record in cache.records])
         if call.version < (1, 42):
-            yield Part("BuilderSize", sum(record.size_bytes for record in cache.records if not record.shared))
+            yield Part("BuilderSize", cache.total().size_bytes)
 
 
 def _totals(used: DiskUse, cache: CacheUse | None, wanted: Collection[str]) -> dict[str, dict[str, int]]:
     """Return of each kind how many there are, how many are in use, what they take and what could be had back."""
     totals = {}
     if "image" in wanted:
-        idle = used.layers_bytes - used.needed_bytes
-        active = sum(bool(one.containers) for one in used.images)
-        totals["ImageUsage"] = _total(len(used.images), active, used.layers_bytes, idle)
+        totals["ImageUsage"] = _total_json(used.images_total())
     if "container" in wanted:
-        sizes = [(one.container.state.status in _BUSY, one.size_rw_bytes) for one in used.containers]
-        idle = sum(size for busy, size in sizes if not busy)
-        totals["ContainerUsage"] = _total(len(sizes), sum(b for b, _ in sizes), sum(size for _, size in sizes), idle)
+        totals["ContainerUsage"] = _total_json(used.containers_total())
     if "volume" in wanted:
-        idle = sum(volume.size_bytes or 0 for volume in used.volumes if not volume.used_by)
-        active = sum(bool(volume.used_by) for volume in used.volumes)
-        totals["VolumeUsage"] = _total(len(used.volumes), active, sum(v.size_bytes or 0 for v in used.volumes), idle)
+        totals["VolumeUsage"] = _total_json(used.volumes_total())
     if cache is not None:
-        own = [record for record in cache.records if not record.shared]
-        idle = sum(record.size_bytes for record in own if not record.in_use)
-        active = sum(record.in_use for record in cache.records)
-        totals["BuildCacheUsage"] = _total(len(cache.records), active, sum(r.size_bytes for r in own), idle)
+        totals["BuildCacheUsage"] = _total_json(cache.total())
     return totals
 
 
-def _total(count: int, active: int, size_bytes: int, idle_bytes: int) -> dict[str, int]:
+def _total_json(total: Total) -> dict[str, int]:
     """Return a kind's numbers; as everywhere in Go, none is not told."""
-    total = {"ActiveCount": active, "TotalCount": count, "TotalSize": size_bytes, "Reclaimable": idle_bytes}
-    return {name: number for name, number in total.items() if number}
+    numbers = {
+        "ActiveCount": total.active,
+        "TotalCount": total.count,
+        "TotalSize": total.size_bytes,
+        "Reclaimable": total.reclaimable_bytes,
+    }
+    return {name: number for name, number in numbers.items() if number}
 
 
 def _volumes(used: DiskUse) -> list[JsonObject]:

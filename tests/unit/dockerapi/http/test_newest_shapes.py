@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sampan.build.request import UsageRecord
 from sampan.docker.views.image_view import config_json
 from sampan.docker.views.network_view import status_json
 from sampan.oci.image_config import RunConfig
@@ -90,6 +91,21 @@ async def test_disk_usage_has_totals_and_rows_where_they_are_asked_for(api: Api)
     assert verbose["ImageUsage"]["Items"] == both["Images"]
     assert "Items" not in verbose["VolumeUsage"]
     assert "ImageUsage" not in (await api.get("/v1.51/system/df?verbose=1")).json
+
+
+async def test_disk_usage_tells_apart_what_is_in_use(api: Api) -> None:
+    busy, _ = api.fake.runtime.create("sleep"), api.fake.runtime.create("true")
+    await api.post(f"/containers/{busy}/start")
+    await api.post("/volumes/create", json={"Name": "v"})
+    api.builder.records = [
+        UsageRecord("a", 1000),
+        UsageRecord("b", 3000, in_use=True),
+        UsageRecord("c", 9, shared=True),
+    ]
+    told = (await api.get("/v1.52/system/df")).json
+    assert told["ContainerUsage"] == {"TotalCount": 2, "ActiveCount": 1}
+    assert told["VolumeUsage"] == {"TotalCount": 1, "TotalSize": 5, "Reclaimable": 5}
+    assert told["BuildCacheUsage"] == {"TotalCount": 3, "ActiveCount": 1, "TotalSize": 4000, "Reclaimable": 1000}
 
 
 async def test_hardware_address_of_a_container_as_a_whole_is_refused_by_name(api: Api) -> None:

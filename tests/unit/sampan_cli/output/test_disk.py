@@ -124,6 +124,20 @@ def test_without_a_builder_the_rest_is_shown(sampan: Sampan) -> None:
         )
 
 
+def test_what_is_in_use_is_told_apart(sampan: Sampan) -> None:
+    sampan.fake.images.add(image("a:1"))
+    sampan.container("sleep", name="busy")
+    sampan.container("true", name="idle")
+    sampan.ok("start", "busy")
+    sampan.ok("volume", "create", "v")
+    template = "{{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}"
+    assert sampan.ok("system", "df", "--format", template).splitlines()[:3] == [
+        "Images|1|0|3.5kB|3.5kB (100%)",
+        "Containers|2|1|0B|0B",
+        "Local Volumes|1|0|5B|5B (100%)",
+    ]
+
+
 def test_build_cache_that_images_share_counts_as_theirs(sampan: Sampan) -> None:
     sampan.fake.builder.records = [
         UsageRecord("a", 1000),
