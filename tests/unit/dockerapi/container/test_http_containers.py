@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.commit import of_the_user
 from sampan.resource.container import Change, ChangeKind
 from sampan.resource.event import Event
@@ -163,10 +162,10 @@ async def test_sizes_are_told_when_asked_for(api: Api) -> None:
 async def test_volumes_from_is_resolved(api: Api) -> None:
     source = await created(api, "true", query="?name=source")
     record = api.fake.runtime.containers.held[source].record
-    record.mounts.add(name="v", source="/v", target="/data", read_write=True).type = containers_pb2.MountPoint().type
+    record.mounts.add(type="VOLUME", name="v", driver="nfs", source="/v", target="/data", read_write=True)
     container = await created(api, "true", HostConfig={"VolumesFrom": ["source:ro"]})
     (mount,) = api.fake.runtime.containers.held[container].record.spec.mounts
-    assert (mount.target, mount.read_only) == ("/data", True)
+    assert (mount.source, mount.target, mount.volume_driver, mount.read_only) == ("v", "/data", "nfs", True)
 
 
 async def test_wait_sends_its_headers_before_the_container_ends(api: Api) -> None:

@@ -90,12 +90,12 @@ def test_cidfile_gets_the_id_and_is_never_overwritten(sampan: Sampan, streams: S
 def test_volumes_from_another_container_are_mounted_here_too(sampan: Sampan, streams: Streams) -> None:
     source = sampan.fake.runtime.containers.held[sampan.container("true", name="data")]
     source.record.mounts.add(type="BIND", source="/a", target="/a", read_write=True)
-    source.record.mounts.add(type="VOLUME", name="v", source="/x", target="/v", read_write=True)
+    source.record.mounts.add(type="VOLUME", name="v", driver="nfs", source="/x", target="/v", read_write=True)
     created = sampan.ok("create", "--volumes-from", "data:ro", "-v", "/own:/a", "busybox", "true").strip()
     mounts = sampan.fake.runtime.containers.held[created].record.spec.mounts
-    assert [(mount.source, mount.target, mount.read_only) for mount in mounts] == [
-        ("/own", "/a", False),
-        ("v", "/v", True),
+    assert [(mount.source, mount.target, mount.volume_driver, mount.read_only) for mount in mounts] == [
+        ("/own", "/a", "", False),
+        ("v", "/v", "nfs", True),
     ]
 
 
