@@ -9,7 +9,7 @@ RE2 is imported with the first pattern: a service that gets none pays nothing fo
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final, Protocol
 
 from sampan.errors import InvalidArgumentError
 
@@ -31,6 +31,26 @@ _GO_WORDS: Final = {
     "invalid named capture group": "invalid named capture",
     "pattern too large - compile failed": "expression too large",
 }
+
+
+class _Match(Protocol):
+    """Where an expression matches."""
+
+    def group(self, number: int, /) -> bytes | None:
+        """Return what one group matched, 0 for all; None if it is not part of the match."""
+
+    def groups(self) -> tuple[bytes | None, ...]:
+        """Return what each group matched."""
+
+
+class _Compiled(Protocol):
+    """RE2's compiled expression, as much of it as is called."""
+
+    def search(self, text: bytes, /) -> _Match | None:
+        """Return the first match anywhere in ``text``."""
+
+    def fullmatch(self, text: bytes, /) -> _Match | None:
+        """Return the match of the whole of ``text``."""
 
 
 class Pattern:
@@ -139,14 +159,15 @@ def _literal(text: str, at: int) -> tuple[str, int]:
     return (char if char.isalnum() or char in "_/" else f"\\x{{{ord(char):x}}}"), at + 1
 
 
-def _compile(text: str) -> Any:
+def _compile(text: str) -> _Compiled:
     import re2
 
     options = re2.Options()
     options.max_mem = _MAX_COMPILED_BYTES
     options.log_errors = False
     try:
-        return re2.compile(text.encode(), options)
+        compiled: _Compiled = re2.compile(text.encode(), options)
+        return compiled
     except UnicodeEncodeError:
         raise InvalidArgumentError(f"error parsing regexp: invalid UTF-8: {_quoted(text)}") from None
     except re2.error as error:

@@ -6,14 +6,16 @@ The files are TOML, of which only a part is needed: keys with texts, numbers, bo
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeGuard
+
+from sampan.json_types import JsonObject
 
 
 @dataclass(slots=True)
 class Translation:
     """What a ``daemon.json`` comes to."""
 
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # by service: keys and values
+    files: dict[str, JsonObject] = field(default_factory=dict)  # by service: keys and values
     without: list[str] = field(default_factory=list)  # what has no equivalent, each with its reason
     notes: list[str] = field(default_factory=list)  # what should be looked at
 
@@ -21,9 +23,9 @@ class Translation:
         """Add a key of a service's file."""
         self.files.setdefault(service, {})[key] = value
 
-    def registry(self, host: str) -> dict[str, Any]:
+    def registry(self, host: str) -> JsonObject:
         """Return the table of a registry."""
-        tables: list[dict[str, Any]] = self.files.setdefault("imaged", {}).setdefault("registries", [])
+        tables: list[JsonObject] = self.files.setdefault("imaged", {}).setdefault("registries", [])
         for table in tables:
             if table["host"] == host:
                 return table
@@ -35,7 +37,7 @@ class Translation:
         return {service: _toml(keys) for service, keys in sorted(self.files.items())}
 
 
-def _toml(keys: Mapping[str, Any]) -> str:
+def _toml(keys: Mapping[str, object]) -> str:
     """Return a file's text. Booleans, numbers, texts and lists are written alike in JSON and TOML."""
     plain = {key: value for key, value in keys.items() if not _is_tables(value)}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
@@ -45,7 +47,7 @@ def _toml(keys: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tables(path: str, tables: list[dict[str, Any]]) -> list[str]:
+def _tables(path: str, tables: list[JsonObject]) -> list[str]:
     lines = []
     for table in tables:
         lines += ["", f"[[{path}]]"]
@@ -58,5 +60,5 @@ def _tables(path: str, tables: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _is_tables(value: object) -> bool:
+def _is_tables(value: object) -> TypeGuard[list[JsonObject]]:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)

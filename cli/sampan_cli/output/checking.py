@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from sampan.check import KINDS, Amount, Finding, Login
 from sampan.docker.sizes import human_size
@@ -106,7 +106,7 @@ class Report:
             }
             for entry in sorted(self._entries, key=lambda entry: KINDS.index(entry.finding.kind))
         ]
-        checked: dict[str, Any] = {"databases": {"count": len(self._databases)}}
+        checked: dict[str, dict[str, int]] = {"databases": {"count": len(self._databases)}}
         for what, amount in self._amounts.items():
             checked[what] = {"count": amount.done, "bytes": amount.done_bytes}
         answer = {

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 import click
 
 from sampan.errors import NotFoundError
+from sampan.json_types import JsonObject
 from sampan_cli.template.functions import plain, to_json
 from sampan_cli.template.template import Template
 
-Find = Callable[[str], Awaitable[dict[str, Any]]]
+Find = Callable[[str], Awaitable[JsonObject]]
 
 
 async def inspect(names: Iterable[str], find: Find, template: str) -> int:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from dockerapi.container import host_config, mount_specs
 from dockerapi.container.earlier import as_newest
@@ -14,6 +14,7 @@ from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.networks import endpoints
 from sampan.docker.options.ports import parse_exposed
 from sampan.errors import InvalidArgumentError
+from sampan.json_types import JsonObject
 from sampan.resource.container_spec import (
     ConsoleSize,
     ContainerSpec,
@@ -29,12 +30,12 @@ from sampan.resource.container_spec import (
 _SECOND_NS: Final = 1_000_000_000
 
 
-def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
+def parse(body: JsonObject, name: str, version: Version) -> ContainerSpec:
     """Return the spec alone of ``read``."""
     return read(body, name, version)[0]
 
 
-def read(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerSpec, tuple[str, ...]]:
+def read(body: JsonObject, name: str, version: Version) -> tuple[ContainerSpec, tuple[str, ...]]:
     """Return the spec that ``body`` asks for, and what to tell whoever sent it.
 
     ``VolumesFrom`` is not in it: that takes a question.

@@ -4,7 +4,7 @@ import base64
 import json
 import stat
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -40,7 +40,7 @@ def go_mode(mode: int) -> int:
 
 def stat_header(found: PathStat) -> str:
     """Return what clients learn of a path before its archive: JSON in base64."""
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "name": found.name,
         "size": found.size_bytes,
         "mode": go_mode(found.mode),

@@ -8,11 +8,12 @@ Reference: Docker image spec 1.0.
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from imaged.archive.files import File, Files
 from imaged.archive.images import ArchivedImage, Read, layer_descriptor, read_config, read_json, small
 from sampan.errors import InvalidArgumentError
+from sampan.json_types import JsonObject
 from sampan.oci import descriptor as media
 from sampan.oci.manifest import MAX_LAYERS
 from sampan.oci.reference import Reference, parse_reference
@@ -27,7 +28,7 @@ class _Step:
     """A layer and its description."""
 
     id: str
-    described: dict[str, Any]
+    described: JsonObject
     layer: File
 
 
@@ -68,7 +69,7 @@ def _named(files: Files, read: Read) -> dict[str, list[Reference]]:
     return tips
 
 
-def _described(files: Files, read: Read, image: str) -> dict[str, Any]:
+def _described(files: Files, read: Read, image: str) -> JsonObject:
     name = f"{image}/json"
     described = read_json(small(files.get(name, "the archive"), read, name), name)
     if not isinstance(described, dict):
@@ -112,7 +113,7 @@ def _image(files: Files, read: Read, tip: str, names: tuple[Reference, ...]) -> 
     return ArchivedImage(content, read_config(content, f"{tip}/json"), tuple(layers), names)
 
 
-def _history(described: dict[str, Any]) -> dict[str, Any]:
+def _history(described: JsonObject) -> JsonObject:
     made_by = described.get("container_config")
     command = made_by.get("Cmd") if isinstance(made_by, dict) else None
     words = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []

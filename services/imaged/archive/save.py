@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
@@ -21,6 +21,7 @@ from imaged.images.model import ImageRecord
 from imaged.images.names import Images
 from imaged.push.plan import whole
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError
+from sampan.json_types import JsonObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -201,7 +202,7 @@ def _repositories(saved: Sequence[_Saved]) -> list[tuple[str, bytes]]:
     return [("repositories", _dump(repositories))] if repositories else []
 
 
-def _index_entries(one: _Saved) -> list[dict[str, Any]]:
+def _index_entries(one: _Saved) -> list[JsonObject]:
     entry = {"mediaType": one.target.media_type, "digest": one.target.digest, "size": one.target.size}
     if not one.names:
         return [entry]

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -205,7 +205,7 @@ class Call:
 
 
 def json_answer(
-    value: Any, headers: Mapping[str, str] | None = None, status: int = 200, media_type: str = "application/json"
+    value: object, headers: Mapping[str, str] | None = None, status: int = 200, media_type: str = "application/json"
 ) -> web.Response:
     """Return a document."""
     return web.Response(

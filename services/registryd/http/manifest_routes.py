@@ -4,13 +4,14 @@ The lists are ``/v2/``, ``/v2/_catalog``, ``/v2/<name>/tags/list`` and, of an ol
 """
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from registryd.http.call import Call, json_answer, parse_digest, parse_target
 from registryd.repositories.document import MAX_MANIFEST_BYTES
 from registryd.repositories.model import Page, Referrer
+from sampan.json_types import JsonObject
 from sampan.log import log
 from sampan.oci.descriptor import OCI_INDEX
 
@@ -104,7 +105,7 @@ async def get_referrers(call: Call) -> web.StreamResponse:
     found = await call.parts.manifests.referrers(call.repository, subject, artifact_type)
     headers = {"OCI-Filters-Applied": "artifactType"} if artifact_type else {}
     last, size = call.request.query.get("last", ""), 0
-    entries: list[dict[str, Any]] = []
+    entries: list[JsonObject] = []
     for referrer in found:
         if referrer.descriptor.digest <= last:
             continue
@@ -119,9 +120,9 @@ async def get_referrers(call: Call) -> web.StreamResponse:
     return json_answer(index, headers, media_type=OCI_INDEX)
 
 
-def _descriptor(referrer: Referrer) -> dict[str, Any]:
+def _descriptor(referrer: Referrer) -> JsonObject:
     own = referrer.descriptor
-    entry: dict[str, Any] = {"mediaType": own.media_type, "digest": own.digest, "size": own.size}
+    entry: JsonObject = {"mediaType": own.media_type, "digest": own.digest, "size": own.size}
     if referrer.artifact_type:
         entry["artifactType"] = referrer.artifact_type
     if referrer.annotations:
