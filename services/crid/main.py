@@ -10,7 +10,7 @@ from crid.cni.chain import Chain
 from crid.cni.kernel import bring_up_loopback, read_counters
 from crid.cni.networks import PodNetworks
 from crid.cni.process import Programs
-from crid.cni.records import StoredRecords
+from crid.cni.records import StoredAttachmentRecords
 from crid.cni.watch import Configuration
 from crid.containers.containers import Containers, Selection
 from crid.containers.events import PodEvents
@@ -80,7 +80,7 @@ async def build(service: Service[CriConfig]) -> None:
     metrics = CriMetrics(service.metrics)
     programs = Programs([Path(each) for each in config.cni_bin_dirs])
     chain = Chain(programs, metrics, config.cni_timeout_s, layout.run(NAME) / "cni")
-    networks = PodNetworks(lambda: configuration.network, chain, StoredRecords(store), netns.exists)
+    networks = PodNetworks(lambda: configuration.network, chain, StoredAttachmentRecords(store), netns.exists)
     stack.push_async_callback(networks.close)
     configuration.on_change(networks.changed)
 

@@ -14,7 +14,7 @@ from runtimed.cgroups.orphans import remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.configuration import RuntimedConfig
 from runtimed.containers.memory_store import MemoryStore
-from runtimed.containers.network_records import Records
+from runtimed.containers.network_records import NetworkRecords
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.containers.snapshots import OwnSnapshots
@@ -120,7 +120,7 @@ class Core:
         )
         self.snapshots = self._snapshots()
         self.network = self._network()
-        self.records = Records(self.memory, self.paths, self.network)
+        self.records = NetworkRecords(self.memory, self.paths, self.network)
         self.logs = LogKeeper(self.paths, os.environ)
         self.runner = self._runner()
         self.execs = Execs(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.containers.memory_store import MemoryStore
-from runtimed.containers.network_records import Records
+from runtimed.containers.network_records import NetworkRecords
 from runtimed.containers.paths import Paths
 from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.containers.store import ContainerStore, Intent
@@ -132,4 +132,6 @@ class TestRecords(ContainerRecordsContract):
         for each in (container(A, "web"), container(B, "db")):
             entry = await memory.add(memory.claim(each))
             await memory.change(entry, lambda made: made, intent=Intent.SETTLED)
-        return RecordParts(Records(memory, Paths(host.paths.data, host.paths.run), FakeNetworking(host, Steps())))
+        return RecordParts(
+            NetworkRecords(memory, Paths(host.paths.data, host.paths.run), FakeNetworking(host, Steps()))
+        )

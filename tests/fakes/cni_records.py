@@ -4,8 +4,8 @@ from crid.cni.model import Attachment
 from crid.cni.records import decode, encode
 
 
-class InMemoryRecords:
-    """``crid.cni.records.Records``. What it keeps is text, as a database does."""
+class InMemoryAttachmentRecords:
+    """``crid.cni.records.AttachmentRecords``. What it keeps is text, as a database does."""
 
     def __init__(self) -> None:
         self.rows: dict[str, str] = {}

@@ -23,7 +23,7 @@ from runtimed.cgroups.oom import OomNotices
 from runtimed.conmon.conmon import Conmon
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
-from runtimed.containers.network_records import Records
+from runtimed.containers.network_records import NetworkRecords
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import ContainerPaths
 from runtimed.containers.store import ContainerStore, Intent, Row
@@ -196,7 +196,7 @@ class Engine:
             self.removal,
             self.runner,
             networking,
-            Records(self.memory, self.paths, networking),
+            NetworkRecords(self.memory, self.paths, networking),
             snapshots,
             mounter,
             self.background,

@@ -61,7 +61,7 @@ class Wanted:
         return Form(self.compression, self.level, latest_ns) if ours else Form(now, None, latest_ns)
 
 
-class Packer(Protocol):
+class LayerBlobMaker(Protocol):
     """Makes blobs of stored layers; see ``sampan.resource.storage.snapshots.Differ``."""
 
     async def pack(self, diff_id: Digest, lease: str = "") -> Descriptor:
@@ -76,7 +76,7 @@ class Storage(Protocol):
         """Images."""
 
     @property
-    def differ(self) -> Packer:
+    def differ(self) -> LayerBlobMaker:
         """What makes blobs of layers."""
 
 

@@ -31,7 +31,7 @@ class RefusedAddressError(OSError):
     """A host that has no address that may be talked to."""
 
 
-class Resolver(AbstractResolver):
+class HostResolver(AbstractResolver):
     """The system's resolver, without addresses that may not be talked to."""
 
     def __init__(self) -> None:

@@ -239,7 +239,7 @@ class Downloads:
 
         import ssl
 
-        from buildd.sources.addresses import Resolver
+        from buildd.sources.addresses import HostResolver
 
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_STALL_S)
@@ -247,7 +247,7 @@ class Downloads:
                 # A connection is used once: the next request may go to fewer addresses.
                 connector=aiohttp.TCPConnector(
                     limit=16,
-                    resolver=Resolver(),
+                    resolver=HostResolver(),
                     use_dns_cache=False,
                     force_close=True,
                     ssl=ssl.create_default_context(),

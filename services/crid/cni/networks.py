@@ -29,7 +29,7 @@ from crid.cni.model import (
     Unusable,
 )
 from crid.cni.process import kill_left_behind
-from crid.cni.records import Records
+from crid.cni.records import AttachmentRecords
 from crid.cni.results import parse, pod_network
 from sampan.cancellation import both
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, UnavailableError
@@ -67,7 +67,7 @@ class PodNetworks:
         self,
         configuration: Callable[[], Network | Unusable],
         chain: Chain,
-        records: Records,
+        records: AttachmentRecords,
         is_namespace: Callable[[Path], bool],
         kill_left: Callable[[Collection[str]], int] = kill_left_behind,
         first_wait_s: float = _FIRST_WAIT_S,

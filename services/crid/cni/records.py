@@ -15,7 +15,7 @@ from sampan.json_types import JsonObject
 from sampan.store.database import Store
 
 
-class Records(Protocol):
+class AttachmentRecords(Protocol):
     """What is known of pods' networks, kept."""
 
     async def attachments(self) -> tuple[list[Attachment], dict[str, str]]:
@@ -34,8 +34,8 @@ class Records(Protocol):
         """Record the ranges."""
 
 
-class StoredRecords:
-    """``Records`` in crid's database."""
+class StoredAttachmentRecords:
+    """``AttachmentRecords`` in crid's database."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

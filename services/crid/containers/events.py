@@ -42,7 +42,7 @@ class PodEvent:
     time_ns: int
 
 
-class Records(Protocol):
+class ContainerRecords(Protocol):
     """Containers; ``containers.store`` says what it promises."""
 
     def get(self, id: str) -> Record:
@@ -63,7 +63,7 @@ class PodEvents:
     """Events of pods, for all who listen. For one event loop."""
 
     def __init__(
-        self, follow: Follow, records: Records, sandboxes: Iterable[Sandbox], now_ns: Callable[[], int]
+        self, follow: Follow, records: ContainerRecords, sandboxes: Iterable[Sandbox], now_ns: Callable[[], int]
     ) -> None:
         """``sandboxes`` are those that there are; the others are told by ``changed``."""
         self._follow = follow

@@ -51,7 +51,7 @@ class Pods(Protocol):
         """Return all."""
 
 
-class Records(Protocol):
+class ContainerRecords(Protocol):
     """Containers; ``containers.store`` says what it promises."""
 
     def get(self, id: str) -> Record:
@@ -121,7 +121,7 @@ class Usages:
         self,
         samples: Samples,
         pods: Pods,
-        records: Records,
+        records: ContainerRecords,
         namespace: Callable[[str], Path],
         read_counters: ReadCounters,
         now_ns: Callable[[], int],

@@ -8,7 +8,7 @@ from aiohttp.resolver import ThreadedResolver
 from imaged.registry.challenge import is_link_local
 
 
-class Resolver(AbstractResolver):
+class HostResolver(AbstractResolver):
     """The system's resolver; link-local addresses are left out.
 
     A registry names the hosts of its token server and its storage. By a name that resolves to 169.254.169.254 it

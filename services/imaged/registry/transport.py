@@ -126,14 +126,14 @@ class Transport:
         with without_certificates():
             import aiohttp
 
-        from imaged.registry.addresses import Resolver
+        from imaged.registry.addresses import HostResolver
 
         if self._session is None:
             timeout = aiohttp.ClientTimeout(
                 total=None, sock_connect=self._connect_timeout_s, sock_read=self.stall_timeout_s
             )
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()),
+                connector=aiohttp.TCPConnector(limit=0, resolver=HostResolver()),
                 timeout=timeout,
                 # Bytes are verified as they are sent; nobody may unpack them on the way.
                 auto_decompress=False,

@@ -23,7 +23,7 @@ from typing import Final
 
 from runtimed.archives.lookup import Found, is_content, look, plain
 from runtimed.archives.packed import plain_bytes
-from runtimed.archives.packing import Packer
+from runtimed.archives.packing import TreeWriter
 from runtimed.archives.unpacking import Unpacker
 from runtimed.archives.view import ArchiveJob, show
 from runtimed.oci.rootfs import RootFs
@@ -70,7 +70,7 @@ def read(tree: RootFs, job: ArchiveJob) -> Answer:
 def _pack(found: Found, job: ArchiveJob, out: PlainWriter) -> Answer:
     base = b"." if is_content(job.path) else os.fsencode(found.status.name)
     writer = TarWriter(out.write, MAX_COPIED_NAME_BYTES)
-    Packer(writer, out.file).pack(found, b"" if base == b"/" else base)
+    TreeWriter(writer, out.file).pack(found, b"" if base == b"/" else base)
     writer.close()
     out.flush()
     return {}

@@ -28,7 +28,7 @@ _TYPES: Final = {
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 
 
-class Packer:
+class TreeWriter:
     """Writes one tree. Of the kernel's file systems only their root is written, an empty directory."""
 
     def __init__(self, writer: TarWriter, send_file: Callable[[int, int], None]) -> None:

@@ -13,7 +13,7 @@ from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import Endpoint
 
 
-class Records:
+class NetworkRecords:
     """Finds containers, and records how they are connected."""
 
     def __init__(self, memory: MemoryStore, paths: Paths, networking: Networking) -> None:

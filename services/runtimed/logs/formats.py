@@ -52,7 +52,7 @@ class _Clock:
         return self._second_ns + int(stamp[20:29].ljust(9, b"0") if len(stamp) > 20 else 0)
 
 
-class Records:
+class RecordLines:
     """Records as they are."""
 
     def encode(self, records: Sequence[Stretch]) -> bytes:

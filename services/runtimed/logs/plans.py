@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtimed.containers.paths import ContainerPaths
 from runtimed.logs.drivers.driver import Shipping
-from runtimed.logs.formats import Format, JsonLines, Records
+from runtimed.logs.formats import Format, JsonLines, RecordLines
 from runtimed.logs.sinks import FilePlan
 from sampan.docker.options.logs import (
     CRI,
@@ -39,11 +39,11 @@ def log_files(container: Container, paths: ContainerPaths) -> tuple[Path, Format
         case "json-file":
             return paths.json_log, JsonLines()
         case "cri":
-            return Path(container.spec.log.options["path"]), Records()
+            return Path(container.spec.log.options["path"]), RecordLines()
         case "local":
-            return paths.local_log, Records()
+            return paths.local_log, RecordLines()
         case _:
-            return paths.cached_log, Records()
+            return paths.cached_log, RecordLines()
 
 
 def log_path(container: Container, paths: ContainerPaths) -> str:

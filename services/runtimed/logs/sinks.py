@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtimed.logs.formats import Format, JsonLines, Records
+from runtimed.logs.formats import Format, JsonLines, RecordLines
 from runtimed.logs.rotation import Limits, RotatedFile
 from runtimed.logs.spool import Cursor
 
@@ -22,7 +22,7 @@ class FilePlan:
 
     def format(self) -> Format:
         """Return the form of the files."""
-        return JsonLines(self.attributes) if self.json else Records()
+        return JsonLines(self.attributes) if self.json else RecordLines()
 
 
 class FileSink:

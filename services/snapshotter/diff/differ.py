@@ -17,7 +17,7 @@ from sampan.sys.trees import walking
 from sampan.tar.entry import MAX_COPIED_NAME_BYTES
 from snapshotter.diff import packer_pool
 from snapshotter.diff.copying import copy_merged
-from snapshotter.diff.freeze import UNCOMPRESSED, Freezer, Packer
+from snapshotter.diff.freeze import UNCOMPRESSED, BlobMaker, Freezer
 from snapshotter.layers.apply import Applier
 from snapshotter.layers.content import ContentStore
 from snapshotter.layers.formats import LayerFormat
@@ -45,8 +45,8 @@ class LocalDiffer:
         self._applier = applier
         self._workers = applier.workers
         self._content = content
-        self._packer = Packer(applier, content)
-        self._freezer = Freezer(catalog, applier, self._packer, syncer)
+        self._blob_maker = BlobMaker(applier, content)
+        self._freezer = Freezer(catalog, applier, self._blob_maker, syncer)
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``protocol.Differ``."""
@@ -88,7 +88,7 @@ class LocalDiffer:
         hidden = tuple(path.strip("/") for path in exclude)
         # Registries and other engines keep and carry layers compressed; igzip takes less time than it saves.
         job = DiffJob(left, right, Compression.GZIP.value, "", hidden)
-        packed, descriptor = await self._packer.pack(job, key, lease)
+        packed, descriptor = await self._blob_maker.pack(job, key, lease)
         return None if descriptor is None else NewLayer(descriptor, Digest(packed.diff_id))
 
     async def freeze(
@@ -108,7 +108,7 @@ class LocalDiffer:
         layer = await self._catalog.read(lambda db: rows.layer(db, diff_id))
         if layer is None or not self._catalog.can_show(layer):
             raise NotFoundError(f"layer {diff_id} is not stored")
-        return await self._packer.pack_layer(layer, await self._catalog.layer(layer), lease)
+        return await self._blob_maker.pack_layer(layer, await self._catalog.layer(layer), lease)
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""

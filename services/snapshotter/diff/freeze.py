@@ -6,7 +6,7 @@ layer; the directory moves. A process that ends before the transaction leaves th
 and gives the same; one that ends after it leaves the move to the next start.
 
 The blob of a large layer can be deferred: then the layer is named by its tar, whose digest is all that is made of it,
-and ``Packer.pack_layer`` makes a blob of the stored layer when somebody needs one.
+and ``BlobMaker.pack_layer`` makes a blob of the stored layer when somebody needs one.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ async def _nothing(_: Packed) -> None:
     pass
 
 
-class Packer:
+class BlobMaker:
     """Makes blobs of what snapshots change."""
 
     def __init__(self, applier: Applier, content: ContentStore) -> None:
@@ -133,10 +133,10 @@ class Packer:
 class Freezer:
     """Freezes snapshots, each once, whoever asks for it how often."""
 
-    def __init__(self, catalog: Catalog, applier: Applier, packer: Packer, syncer: Syncer) -> None:
+    def __init__(self, catalog: Catalog, applier: Applier, blob_maker: BlobMaker, syncer: Syncer) -> None:
         self._catalog = catalog
         self._applier = applier
-        self._packer = packer
+        self._blob_maker = blob_maker
         self._syncer = syncer
         self._recording: set[asyncio.Task[object]] = set()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # by key, with how many want each
@@ -190,7 +190,7 @@ class Freezer:
             if not packed.synced:
                 await self._syncer.sync()
 
-        packed, descriptor = await self._packer.pack(job, key, lease, sync if job.settle else _nothing)
+        packed, descriptor = await self._blob_maker.pack(job, key, lease, sync if job.settle else _nothing)
         if descriptor is None:
             await self._to_the_end(self._drop(key, dir_id))
             return None
@@ -202,7 +202,7 @@ class Freezer:
 
     async def _deferred(self, key: str, dir_id: int, job: DiffJob) -> NewLayer | None:
         """Make the directory the layer, and no blob."""
-        packed = await packer_pool.diff(self._packer.workers, replace(job, compression=Compression.DISCARD.value))
+        packed = await packer_pool.diff(self._blob_maker.workers, replace(job, compression=Compression.DISCARD.value))
         if packed.tar_bytes <= EMPTY_TAR_BYTES:
             await self._to_the_end(self._drop(key, dir_id))
             return None

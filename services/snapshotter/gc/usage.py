@@ -60,7 +60,7 @@ class LayerUsage:
     def _layers(
         self, layers: Sequence[Layer], holders: Mapping[str, list[Holder]], measure: bool
     ) -> list[StoredObject]:
-        """A tree is not counted again; an image is one file, and takes whole blocks."""
+        """A tree is not counted again; an EROFS image is one file, and takes whole blocks."""
         objects = []
         for layer in layers:
             size = layer.usage.size_bytes

@@ -46,7 +46,7 @@ class ApplyJob:
     size_bytes: int  # likewise
     diff_id: str  # to verify; empty if it is not known
     format: str  # a model.LayerFormat
-    target: str  # for a tree, the existing directory to unpack into; for an image, the file to make
+    target: str  # for a tree, the existing directory to unpack into; for an EROFS image, the file to make
     trash: str  # directory of the same file system, for what the layer itself replaces
     limits: Limits
 

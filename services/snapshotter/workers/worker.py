@@ -91,12 +91,12 @@ class _Progress:
 
 
 def _convert(job: ApplyJob, pipeline: Pipeline) -> _Made:
-    convert = {LayerFormat.TREE: _extract, LayerFormat.EROFS: _image}[LayerFormat(job.format)]
+    convert = {LayerFormat.TREE: _extract, LayerFormat.EROFS: _erofs_image}[LayerFormat(job.format)]
     return convert(job, pipeline)
 
 
-def _image(job: ApplyJob, pipeline: Pipeline) -> _Made:
-    """Write the image and bring it to disk; hashing it takes no longer than that does."""
+def _erofs_image(job: ApplyJob, pipeline: Pipeline) -> _Made:
+    """Write the EROFS image and bring it to disk; hashing it takes no longer than that does."""
     fd = os.open(job.target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         reader = TarReader(pipeline, job.limits)

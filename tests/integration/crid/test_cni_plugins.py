@@ -19,7 +19,7 @@ from crid.cni.networks import PodNetworks
 from crid.cni.process import Programs
 from sampan.json_types import JsonObject
 from sampan.sys import netns
-from tests.fakes.cni_records import InMemoryRecords
+from tests.fakes.cni_records import InMemoryAttachmentRecords
 from tests.unit.crid.cni.parts import CountingMeter, until
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Host:
         self.net_d = root / "net.d"
         self.net_d.mkdir()
         self.leases = root / "leases"  # of host-local: a file per address
-        self.records = InMemoryRecords()
+        self.records = InMemoryAttachmentRecords()
 
     def configure(self, *plugins: JsonObject, version: str = "1.0.0") -> None:
         document = {"cniVersion": version, "name": "pods", "plugins": plugins}

@@ -44,7 +44,7 @@ async def test_an_image_is_mounted_each_way(root: Path, way: Way) -> None:
     async with local(root, "erofs", FakeContent(), ways=(way,)) as parts:
         report = await parts.layers.drivers()
         assert report.drivers[0].reason == (
-            f"the configuration asks for it; a trial mount of an image {way.value} works"
+            f"the configuration asks for it; a trial mount of an EROFS image {way.value} works"
             + ("; directly from its file: the configuration forbids it" if way is Way.LOOP else "")
         )
         chain = await Kit(parts).image(tar(a="1"), tar(b="2"))
@@ -69,7 +69,7 @@ async def test_a_way_that_fails_leads_to_the_next(root: Path, monkeypatch: pytes
 
     monkeypatch.setattr("snapshotter.drivers.erofs.driver.mount_erofs", mount_erofs)
     assert await ErofsDriver(images).probe(root) == (
-        "a trial mount of an image through a loop device works;"
+        "a trial mount of an EROFS image through a loop device works;"
         " directly from its file: a trial mount failed: Invalid argument"
     )
     assert images.usable
@@ -195,7 +195,7 @@ async def test_where_images_cannot_be_mounted_their_layers_are_stored_again(root
     async with local(root, "erofs", content) as parts:
         chain = await Kit(parts).image(tar(a="1"))
     async with local(root, "overlayfs", content, ways=()) as parts:
-        with pytest.raises(UnavailableError, match="which this host cannot mount: pull its image again"):
+        with pytest.raises(UnavailableError, match="which this host cannot mount: pull the OCI image"):
             await parts.snapshots.prepare("web", chain, {})
         assert await Kit(parts).image(tar(a="1")) == chain
         with shown(await parts.snapshots.prepare("web", chain, {})) as tree:

@@ -16,7 +16,7 @@ from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanEr
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.drivers.erofs import layout
-from snapshotter.drivers.erofs.writer import Directory, ImageWriter, Meta
+from snapshotter.drivers.erofs.writer import Directory, ErofsWriter, Meta
 from snapshotter.drivers.whiteouts import OPAQUE_XATTR, WHITEOUT_DEVICE
 from snapshotter.unpack.entry_names import Meaning, Place, check_file, clean, place
 
@@ -76,7 +76,7 @@ class Converter:
 
     def __init__(self, fd: int) -> None:
         """Take a descriptor of the empty file that the image is written to."""
-        self._image = ImageWriter(fd)
+        self._image = ErofsWriter(fd)
         self._root = Folder()
         self._linked: list[Leaf] = []
         # The last entry's directory: the next one is nearly always in the same. Good as long as no name is taken away.
@@ -101,7 +101,7 @@ class Converter:
         try:
             self._finish()
         except OSError as error:
-            raise ResourceExhaustedError(f"layer image: {error.strerror}") from error
+            raise ResourceExhaustedError(f"EROFS image: {error.strerror}") from error
         return self._result
 
     def _entry(self, entry: Entry, reader: TarReader) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sampan.errors import UnimplementedError
 from sampan.sys.mounts import MNT_DETACH, umount2
 from snapshotter.drivers.erofs.mounts import ErofsMounts, Way, mount_erofs
-from snapshotter.drivers.erofs.writer import ImageWriter, Meta
+from snapshotter.drivers.erofs.writer import ErofsWriter, Meta
 from snapshotter.drivers.overlayfs import OverlayDriver, probe_stack
 from snapshotter.layers.formats import LayerFormat
 
@@ -33,7 +33,7 @@ class ErofsDriver(OverlayDriver):
     async def probe(self, root: Path) -> str:
         """Mount a small image each way until one works, with an overlay on it, and keep to that way."""
         if not self._erofs.ways:
-            raise UnimplementedError("the configuration forbids all ways to mount an image")
+            raise UnimplementedError("the configuration forbids all ways to mount an EROFS image")
         failures = []
         for way in Way:
             if way not in self._erofs.ways:
@@ -45,7 +45,7 @@ class ErofsDriver(OverlayDriver):
                 failures.append(f"{way.value}: {error}")
                 continue
             self._erofs.choose(way)
-            return "; ".join((f"a trial mount of an image {way.value} works", *failures))
+            return "; ".join((f"a trial mount of an EROFS image {way.value} works", *failures))
         raise UnimplementedError("; ".join(failures))
 
     @property
@@ -74,7 +74,7 @@ def _small_image(way: Way, base: Path) -> Iterator[Path]:
 def _write_small(path: Path) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        image = ImageWriter(fd)
+        image = ErofsWriter(fd)
         file = image.file(Meta(stat.S_IFREG | 0o644, 0, 0, 0, {}), 0, ())
         root = image.reserve_directory(Meta(stat.S_IFDIR | 0o755, 0, 0, 0, {}), [b".", b"..", b"hidden"], root=True)
         itself = (root.nid, stat.S_IFDIR)

@@ -154,15 +154,17 @@ class ErofsMounts:
         try:
             if self._way is None:
                 raise UnavailableError(
-                    f"{image} is stored as an EROFS image, which this host cannot mount: pull its image again"
+                    f"{image} is an EROFS image, which this host cannot mount: pull the OCI image of the layer again"
                 )
             try:
                 mount_erofs(self._way, image, target)
             except FileNotFoundError:
-                raise DataLossError(f"{image} has vanished from disk: pull its image again") from None
+                raise DataLossError(f"{image} has vanished from disk: pull the OCI image of the layer again") from None
             except OSError as error:
                 if error.errno in _DAMAGED:
-                    raise DataLossError(f"{image} is damaged ({error.strerror}): remove and pull its image") from error
+                    raise DataLossError(
+                        f"{image} is damaged ({error.strerror}): remove and pull the OCI image of the layer"
+                    ) from error
                 raise UnavailableError(f"{image} cannot be mounted: {error.strerror}") from error
         except BaseException:
             # An empty directory must never be taken for the layer.

@@ -44,8 +44,8 @@ class Meta:
     xattrs: Mapping[str, bytes]
 
 
-class ImageWriter:
-    """One image, written to an empty file. Call ``finish`` at the end; until then it is not an image."""
+class ErofsWriter:
+    """One EROFS image, written to an empty file. Call ``finish`` at the end; until then it is not an image."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

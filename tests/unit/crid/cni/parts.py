@@ -13,7 +13,7 @@ from crid.cni.networks import PodNetworks
 from crid.cni.process import Programs
 from sampan.json_types import JsonObject
 from tests.fakes.cni_plugins import CniPlugins
-from tests.fakes.cni_records import InMemoryRecords
+from tests.fakes.cni_records import InMemoryAttachmentRecords
 
 PATIENCE_S = 60.0
 
@@ -35,7 +35,7 @@ class Parts:
 
     root: Path
     plugins: CniPlugins
-    records: InMemoryRecords = field(default_factory=InMemoryRecords)
+    records: InMemoryAttachmentRecords = field(default_factory=InMemoryAttachmentRecords)
     meter: CountingMeter = field(default_factory=CountingMeter)
     killed: list[str] = field(default_factory=list)
 

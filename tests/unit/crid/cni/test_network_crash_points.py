@@ -14,7 +14,7 @@ from crid.cni.model import Attachment, Network, Plugin, PodRequest, Result, Stat
 from crid.cni.networks import PodNetworks
 from crid.cni.results import parse
 from tests.fakes.cni_plugins import result
-from tests.fakes.cni_records import InMemoryRecords
+from tests.fakes.cni_records import InMemoryAttachmentRecords
 from tests.fakes.crashes import KilledError, Steps
 from tests.unit.crid.cni.parts import until
 
@@ -32,7 +32,7 @@ class Machine:
     deleted_with: list[bool] = field(default_factory=list)  # whether DEL was told the result of ADD
 
 
-class SteppedRecords(InMemoryRecords):
+class SteppedRecords(InMemoryAttachmentRecords):
     """Rows that outlive it."""
 
     def __init__(self, machine: Machine, steps: Steps) -> None:

@@ -6,10 +6,10 @@ import pytest
 
 from crid.cni.config import load
 from crid.cni.model import Attachment, Network, State
-from crid.cni.records import Records, StoredRecords
+from crid.cni.records import AttachmentRecords, StoredAttachmentRecords
 from sampan.store.database import Store
 from tests.fakes.cni_plugins import result
-from tests.fakes.cni_records import InMemoryRecords
+from tests.fakes.cni_records import InMemoryAttachmentRecords
 
 TEXT = """{"cniVersion": "0.4.0", "cniVersions": ["1.0.0"], "name": "pods", "disableCheck": true, "plugins": [
     {"type": "bridge", "ipam": {"type": "host-local"}, "capabilities": {"ips": true, "mac": false}},
@@ -31,10 +31,10 @@ async def test_what_is_recorded_is_read_again_by_the_next_process(tmp_path: Path
         result=result("10.1.0.5/16"),
     )
     other = attachment(tmp_path, "s2", State.REMOVING)
-    memory = InMemoryRecords()
+    memory = InMemoryAttachmentRecords()
     for step in range(2):
         async with Store(tmp_path / "crid.db", "crid.schema", durable=False) as store:
-            records: Records = memory if kind == "memory" else StoredRecords(store)
+            records: AttachmentRecords = memory if kind == "memory" else StoredAttachmentRecords(store)
             if step == 0:
                 assert await records.attachments() == ([], {})
                 for each in (first, other, added):
@@ -61,7 +61,7 @@ async def test_what_is_recorded_is_read_again_by_the_next_process(tmp_path: Path
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"network": {"name": "pods"}, "source": 5}'])
 async def test_a_row_that_cannot_be_read_is_told_and_hides_no_other(tmp_path: Path, text: str) -> None:
     async with Store(tmp_path / "crid.db", "crid.schema", durable=False) as store:
-        records = StoredRecords(store)
+        records = StoredAttachmentRecords(store)
         await records.put(attachment(tmp_path))
         await store.write(lambda db: db.execute("INSERT INTO cni_attachments VALUES ('s0', ?)", (text,)))
         found, unreadable = await records.attachments()

@@ -79,7 +79,7 @@ class Machine:
     def usages(self) -> Usages:
         machine = self
 
-        class Records:
+        class ContainerRecords:
             def get(self, id: str) -> Record:
                 for each in machine.records:
                     if each.id.startswith(id):
@@ -89,7 +89,7 @@ class Machine:
             def all(self) -> Iterable[Record]:
                 return machine.records
 
-        return Usages(self, self, Records(), Path, self.read, lambda: int(self.now_s * 1e9))
+        return Usages(self, self, ContainerRecords(), Path, self.read, lambda: int(self.now_s * 1e9))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.archives.lookup import look
-from runtimed.archives.packing import Packer
+from runtimed.archives.packing import TreeWriter
 from runtimed.archives.unpacking import Unpacker
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import ConflictError, InvalidArgumentError, SampanError
@@ -38,7 +38,7 @@ def packed(top: Path, path: str, max_name_bytes: int = MAX_NAME_BYTES) -> tarfil
         out = PlainWriter(file.fileno())
         writer = TarWriter(out.write, max_name_bytes)
         with RootFs(top) as tree, look(tree, path) as found:
-            Packer(writer, out.file).pack(found, os.fsencode(found.status.name))
+            TreeWriter(writer, out.file).pack(found, os.fsencode(found.status.name))
         writer.close()
         out.flush()
         file.seek(0)

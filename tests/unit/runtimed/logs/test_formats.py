@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimed.logs.formats import Format, JsonLines, Records, json_text
+from runtimed.logs.formats import Format, JsonLines, RecordLines, json_text
 from runtimed.logs.records import Stretch
 from sampan.resource.streams import LogEntry, Stream
 
@@ -12,7 +12,7 @@ HEAD = b"2026-11-24T04:00:52.786240777+00:00 "
 TIME_NS = 1_795_492_852_786_240_777
 
 
-@pytest.mark.parametrize("form", [JsonLines(), Records(), JsonLines({"tag": "100%", "b": '"'})])
+@pytest.mark.parametrize("form", [JsonLines(), RecordLines(), JsonLines({"tag": "100%", "b": '"'})])
 @pytest.mark.parametrize(
     "text", [b"", b"plain", b'{"a": "b\\n"}', "é ✓ \u2028".encode(), b"<a & b>\t\x01", b"\\n", b"\\"]
 )
@@ -42,8 +42,8 @@ def test_lines_of_others_are_read_and_what_is_none_is_left_out() -> None:
 
 def test_records_keep_every_byte() -> None:
     text = bytes(set(range(256)) - {10})
-    line = Records().encode([Stretch(HEAD + b"stdout F ", text + b"\n")])
-    assert Records().decode([line[:-1]])[0].line == text + b"\n"
+    line = RecordLines().encode([Stretch(HEAD + b"stdout F ", text + b"\n")])
+    assert RecordLines().decode([line[:-1]])[0].line == text + b"\n"
 
 
 TEXTS = [
@@ -60,9 +60,9 @@ def test_many_lines_at_once_are_escaped_like_each_of_them(of: int) -> None:
         data = JsonLines().encode([Stretch(HEAD + b"stdout F ", b"".join(text + b"\n" for text in texts))])
         begins, end = b'{"log":"', b'\\n","stream":"stdout","time":"%bZ"}\n' % HEAD[:29]
         assert data == b"".join(begins + json_text(text) + end for text in texts)
-        assert Records().encode([Stretch(HEAD + b"stdout F ", b"".join(text + b"\n" for text in texts))]) == b"".join(
-            HEAD + b"stdout F " + text + b"\n" for text in texts
-        )
+        assert RecordLines().encode(
+            [Stretch(HEAD + b"stdout F ", b"".join(text + b"\n" for text in texts))]
+        ) == b"".join(HEAD + b"stdout F " + text + b"\n" for text in texts)
 
 
 def split(entries: list[LogEntry]) -> list[LogEntry]:
@@ -91,7 +91,7 @@ WRITTEN = [
 
 
 @given(
-    st.sampled_from([JsonLines(), Records(), JsonLines({"a": "b"})]),
+    st.sampled_from([JsonLines(), RecordLines(), JsonLines({"a": "b"})]),
     st.lists(st.tuples(st.one_of(st.sampled_from(WRITTEN), st.sampled_from(OTHERS)), st.integers(1, 4)), max_size=20),
 )
 def test_lines_that_are_joined_are_those_that_there_are(
@@ -105,7 +105,7 @@ def test_lines_that_are_joined_are_those_that_there_are(
     assert [entry.line_count for entry in joined] == [max(1, entry.line.count(b"\n")) for entry in joined]
 
 
-@pytest.mark.parametrize("form", [JsonLines(), Records()])
+@pytest.mark.parametrize("form", [JsonLines(), RecordLines()])
 @pytest.mark.parametrize("text", [b"plain", b"\x1b[1mbold\t"])
 def test_fast_output_is_a_few_entries(form: Format, text: bytes) -> None:
     heads = [HEAD + b"stdout F ", HEAD + b"stderr F ", HEAD + b"stdout F "]
