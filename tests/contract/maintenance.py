@@ -1,4 +1,4 @@
-"""What services promise of themselves: ``Host`` of ``resource.protocols``, ``Disk`` and ``Check`` of ``storage``."""
+"""What services promise of themselves: ``resource.protocols.Host``, ``disk.Disk`` and ``check.Check``."""
 
 import pytest
 

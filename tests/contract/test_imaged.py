@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,10 +10,6 @@ from prometheus_client import CollectorRegistry
 
 from imaged.archive.load import Loader
 from imaged.archive.save import Saver
-from imaged.check.check import ContentCheck
-from imaged.check.repair import Repairer
-from imaged.gc.collector import ContentCollector
-from imaged.gc.usage import ContentUsage
 from imaged.images.commit import Committer
 from imaged.images.deferred import Completer
 from imaged.push.metrics import PushMetrics
@@ -29,26 +24,15 @@ from imaged.registry.transport import Transport
 from imaged.wire.images_servicer import ImagesServicer, Traffic
 from registryd.protocol import Catalog
 from registryd.wire.client import ImagesClient as CatalogClient
-from sampan.api.check.v1.check_pb2_grpc import add_CheckServicer_to_server
-from sampan.api.disk.v1.disk_pb2_grpc import add_DiskServicer_to_server
 from sampan.api.image.v1.images_pb2_grpc import add_ImagesServicer_to_server
-from sampan.check import BLOB_ORPHAN, Check, Finding
-from sampan.client.maintenance import CheckClient, DiskClient
 from sampan.client.storage.images import ImagesClient
-from sampan.disk import IMAGE, Disk, Holder, StoredObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
-from sampan.service.check_servicer import CheckMetrics, CheckServicer
-from sampan.service.disk_servicer import DiskServicer
-from sampan.service.passes import Passes
 from tests.contract.images import ImageParts, ImagesContract
-from tests.contract.maintenance import CheckContract, DiskContract
 from tests.contract.registry_contents import CatalogContract, CatalogParts
 from tests.contract.served import served
-from tests.fakes.check import FakeCheck
 from tests.fakes.engine import FakeImages, image
-from tests.fakes.engine_layers import FakeDisk
 from tests.fakes.push_registry import PushRegistry
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_contents import FakeCatalog
@@ -164,84 +148,3 @@ class TestFakeCatalog(CatalogContract):
 
         catalog: Catalog = fake
         return CatalogParts(catalog, put)
-
-
-@asynccontextmanager
-async def disk_client(servicer: DiskServicer | FakeDisk) -> AsyncIterator[Disk]:
-    async with served(lambda server: add_DiskServicer_to_server(servicer, server)) as channel:
-        yield DiskClient(channel)
-
-
-class TestDiskOverGrpc(DiskContract):
-    @pytest.fixture
-    async def orphan(self, imaged: Parts) -> str:
-        await imaged.import_image("web:1")
-        stray = imaged.content.path(Digest.of(b"stray"))
-        stray.write_bytes(b"nobody's" * 1000)
-        return str(stray.relative_to(imaged.root))
-
-    @pytest.fixture
-    async def disk(self, imaged: Parts) -> AsyncIterator[Disk]:
-        usage = ContentUsage(
-            imaged.root, imaged.store, imaged.content, imaged.ingests, imaged.partials, keep_s=3600, now_ns=imaged.clock
-        )
-        collector = ContentCollector(
-            imaged.store, imaged.content, imaged.ingests, imaged.partials, imaged.leases, usage, keep_s=3600
-        )
-        async with disk_client(DiskServicer(collector, Passes(collector, CollectorRegistry(), 0))) as client:
-            yield client
-
-
-class TestFakeDiskOverGrpc(DiskContract):
-    @pytest.fixture
-    def orphan(self) -> str:
-        return "nobody's"
-
-    @pytest.fixture
-    async def disk(self, orphan: str) -> AsyncIterator[Disk]:
-        held = StoredObject("blob", "held", 4096, (Holder(IMAGE, "one"),))
-        async with disk_client(FakeDisk([held, StoredObject("blob", orphan, 8192)])) as client:
-            yield client
-
-
-@asynccontextmanager
-async def check_client(checker: ContentCheck | FakeCheck) -> AsyncIterator[Check]:
-    servicer = CheckServicer("imaged", [checker], (), CheckMetrics(CollectorRegistry()))
-    async with served(lambda server: add_CheckServicer_to_server(servicer, server)) as channel:
-        yield CheckClient(channel, "imaged")
-
-
-class TestCheckOverGrpc(CheckContract):
-    @pytest.fixture
-    async def damaged(self, imaged: Parts) -> str:
-        await imaged.import_image("web:1")
-        digest = Digest.of(b"no row knows it")
-        imaged.content.path(digest).write_bytes(b"no row knows it")
-        return digest
-
-    @pytest.fixture
-    async def check(self, imaged: Parts) -> AsyncIterator[Check]:
-        repairer = Repairer(imaged.store, imaged.content, imaged.leases, imaged.sources, imaged.downloads)
-        async with check_client(ContentCheck(imaged.store, imaged.content, repairer)) as client:
-            yield client
-
-
-class TestFakeCheck(CheckContract):
-    @pytest.fixture
-    def damaged(self) -> str:
-        return "thing"
-
-    @pytest.fixture
-    def check(self, damaged: str) -> Check:
-        return FakeCheck([Finding(BLOB_ORPHAN, damaged, "is nobody's", "remove it", service="fake")])
-
-
-class TestFakeCheckOverGrpc(CheckContract):
-    @pytest.fixture
-    def damaged(self) -> str:
-        return "thing"
-
-    @pytest.fixture
-    async def check(self, damaged: str) -> AsyncIterator[Check]:
-        async with check_client(FakeCheck([Finding(BLOB_ORPHAN, damaged, "is nobody's", "remove it")])) as client:
-            yield client

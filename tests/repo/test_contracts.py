@@ -28,11 +28,15 @@ WITHOUT_FAKE = {
 }
 # What has no suite, and why.
 WITHOUT_SUITE = {
-    "sampan.check.Checker": "what stands behind Check in a service: the suite of Check runs on it",
+    "sampan.check.Checker": "what stands behind Check in a service: the suite of Check runs on each of them",
     "sampan.disk.Collector": "likewise behind Disk",
     "buildd.build.protocol.Graphs": "keeps protobuf out of build/: a pure function each way, which tests use as it is",
     "buildd.build.protocol.Gateway": "what a build offers to its client: it works in memory, and tests use it as it is",
 }
+
+# What each service satisfies behind a client that is the same for all, and where that client's suite runs on it.
+BEHIND = ("sampan.check.Checker", "sampan.disk.Collector")
+BEHIND_RUN_IN = ROOT / "tests/contract/test_maintenance.py"
 
 _FAKE = ("Fake", "InMemory")  # in the names of test classes that run a suite on a fake
 
@@ -109,3 +113,14 @@ def test_exceptions_are_protocols_that_need_to_be_excepted() -> None:
     assert {*WITHOUT_SUITE, *WITHOUT_FAKE} <= set(protocols())
     assert [each for each in WITHOUT_SUITE if runs(each)] == []
     assert [each for each in WITHOUT_FAKE if any(word in name for name in runs(each) for word in _FAKE)] == []
+
+
+def test_suites_of_check_and_disk_run_on_whatever_stands_behind_them_in_a_service() -> None:
+    behind = {
+        node.name
+        for path in sorted((ROOT / "services").rglob("*.py"))
+        for node in _classes(ast.parse(path.read_text()))
+        if any(f"Satisfies ``{one}``" in (ast.get_docstring(node) or "") for one in BEHIND)
+    }
+    assert behind, "nothing says what it satisfies"
+    assert behind <= {node.id for node in ast.walk(ast.parse(BEHIND_RUN_IN.read_text())) if isinstance(node, ast.Name)}
