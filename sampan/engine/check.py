@@ -13,7 +13,7 @@ from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshot
 from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.resource.container import Container, Status
+from sampan.resource.container import ALIVE, Container
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Containers
@@ -31,7 +31,6 @@ _RESTART_S: Final = 60.0
 
 _BUILD_AGAIN: Final = "build the image again: nothing else has the layer"
 
-_UP: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 Logins = Callable[[str], Awaitable[Login | None]]
 
@@ -207,7 +206,7 @@ class _Run:
         for container in listed:
             if container.id in keys or not await _is_there(self._services.containers, container.id):
                 continue
-            running = container.state.status in _UP
+            running = container.state.status in ALIVE
             finding = Finding(
                 kinds.CONTAINER_BROKEN,
                 container.id,
@@ -275,7 +274,7 @@ async def _known(services: Checking) -> _Known:
 
 def _shown(container: Container) -> str:
     name = container.spec.name.removeprefix("/")
-    return f"{name} (running)" if container.state.status in _UP else name
+    return f"{name} (running)" if container.state.status in ALIVE else name
 
 
 async def _snapshot_keys(snapshots: Snapshots) -> set[str]:

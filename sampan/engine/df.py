@@ -16,7 +16,7 @@ from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.parts import HasBuilds, HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
 from sampan.errors import UnavailableError
 from sampan.layout import Layout
-from sampan.resource.container import ContainerDetails, Status
+from sampan.resource.container import ALIVE, ContainerDetails
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Host
@@ -26,9 +26,6 @@ from sampan.service.set_aside import read_set_aside
 
 # A builder that has hung must not keep anybody from seeing where the disk has gone.
 _BUILDER_S: Final = 20.0
-
-# A container that will go on by itself needs its files.
-_ACTIVE: Final = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 class Measuring(HasImages, HasLayers, HasContainers, HasVolumes, Protocol):
@@ -176,7 +173,7 @@ class DiskUse:
 
     def containers_total(self) -> Total:
         """Return it without the containers' images."""
-        idle = [one.size_rw_bytes for one in self.containers if one.container.state.status not in _ACTIVE]
+        idle = [one.size_rw_bytes for one in self.containers if one.container.state.status not in ALIVE]
         size = sum(one.size_rw_bytes for one in self.containers)
         return Total(len(self.containers), len(self.containers) - len(idle), size, sum(idle))
 

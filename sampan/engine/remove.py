@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from sampan.cancellation import both
 from sampan.engine import publish
@@ -13,12 +13,10 @@ from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
 from sampan.engine.transfer import wanted_platform
 from sampan.errors import UnavailableError
 from sampan.oci.reference import parse_reference
-from sampan.resource.container import Container, Status
+from sampan.resource.container import ALIVE, Container
 from sampan.resource.image import ImageUse, RemovedImages
 from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.snapshot import Unstacked
-
-_RUNNING: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
 class Removing(HasImages, HasLayers, HasContainers, HasEvents, Protocol):
@@ -105,7 +103,7 @@ def image_uses(containers: Iterable[Container]) -> tuple[ImageUse, ...]:
     """Return the images that ``containers`` are made of or mount, each once: imaged knows no containers."""
     uses: dict[str, ImageUse] = {}
     for container in containers:
-        running = container.state.status in _RUNNING
+        running = container.state.status in ALIVE
         for image in (container.spec.image_id, *(mount.image_id for mount in container.spec.mounts)):
             if image and (image not in uses or (running and not uses[image].running)):
                 uses[image] = ImageUse(image, container.id, running)

@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
 
@@ -29,6 +30,10 @@ class Status(enum.Enum):
     REMOVING = "removing"
     EXITED = "exited"
     DEAD = "dead"
+
+
+# What Docker calls running: there is a process, or there will be one again by itself.
+ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
 class HealthStatus(enum.Enum):

@@ -10,6 +10,7 @@ from sampan.docker.times import rfc3339
 from sampan.docker.views import host_config_view
 from sampan.docker.views.network_view import endpoint_json
 from sampan.resource.container import (
+    ALIVE,
     ContainerDetails,
     ContainerState,
     EndpointState,
@@ -26,7 +27,6 @@ Version = tuple[int, int]  # of Docker's API
 COMMAND_LINE: Final[Version] = (1, 50)  # in whose shape the command line shows things, as docker 28 does
 
 _CONNECTED: Final = frozenset({Status.RUNNING, Status.PAUSED})
-_ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
 def inspect_json(container: ContainerDetails, version: Version = COMMAND_LINE) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _state(state: ContainerState) -> dict[str, Any]:
     status = state.status
     result: dict[str, Any] = {
         "Status": status.value,
-        "Running": status in _ALIVE,
+        "Running": status in ALIVE,
         "Paused": status is Status.PAUSED,
         "Restarting": status is Status.RESTARTING,
         "OOMKilled": state.oom_killed,
