@@ -59,7 +59,8 @@ def test_a_number_out_of_range_is_refused_in_run_and_exec(
         failed = docker.fails("run", "--rm", f"--user={user}", misnamed)
         assert (failed.code, _RANGE in failed.stderr) == (125, True), failed
         failed = docker.fails("exec", f"--user={user}", name, "id")
-        assert (failed.code, _RANGE in failed.stdout + failed.stderr) == (126, True), failed
+        code = 126 if TARGET else 1  # Docker looks at create since 27
+        assert (failed.code, _RANGE in failed.stdout + failed.stderr) == (code, True), failed
 
 
 @pytest.mark.skipif(bool(TARGET), reason="dockerd takes the number of a group to add for its name")
