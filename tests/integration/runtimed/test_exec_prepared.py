@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2
-from sampan.errors import StartError
+from sampan.errors import InvalidArgumentError, StartError
 from sampan.wire.channel import rpc_errors
 from tests.integration.runtimed.runtimed_process import Output, Runtimed, mounts_below, running
 
@@ -172,12 +172,28 @@ async def test_a_document_larger_than_a_pipe_arrives_whole(runtimed: Runtimed) -
 
 async def test_what_cannot_be_prepared_is_said_by_the_start(runtimed: Runtimed) -> None:
     container_id = await runtimed.begin("sleep", "1000")
-    exec_id = await create(runtimed, container_id, "true", user="nobody-here")
+    make = "mkdir -p /etc; echo somebody:x:7:7::/: > /etc/passwd"
+    assert (await runtimed.exec(container_id, "sh", "-c", make))[0] == 0
+    exec_id, conmon = await prepared(runtimed, container_id, "true", user="somebody")
+    await until(lambda: not alive(conmon))
     await until(lambda: not bundle(runtimed, exec_id).exists())
-    with pytest.raises(StartError, match="nobody-here"):
+    assert (await runtimed.exec(container_id, "rm", "/etc/passwd"))[0] == 0
+    with pytest.raises(StartError, match="somebody"):
         await start(runtimed, Start(id=exec_id))
     with rpc_errors():
         assert (await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))).exit_code == 126
+    await runtimed.remove(container_id)
+
+
+async def test_a_user_whom_the_container_does_not_know_is_refused_at_once_and_leaves_nothing(
+    runtimed: Runtimed,
+) -> None:
+    container_id = await runtimed.begin("sleep", "1000")
+    execs = runtimed.run_root / "runtimed/execs"
+    before = {path.name for path in execs.iterdir()}  # of those that were, which are on their way out
+    with pytest.raises(InvalidArgumentError, match="unable to find user nobody-here"):
+        await create(runtimed, container_id, "true", user="nobody-here")
+    assert {path.name for path in execs.iterdir()} <= before
     await runtimed.remove(container_id)
 
 
