@@ -127,6 +127,17 @@ def numbered(head: bytes) -> list[bytes]:
     return [head + b"%08d" % number * (PIECE // 8) for number in range(PIECES)]
 
 
+async def until_asked_twice(world: World) -> bytes:
+    """Write until a client is asked again, after four times as much as at first, and some more; return all of it."""
+    written = list[bytes]()
+    more = 10
+    while more and len(written) < 8 * PIECES:
+        written.append(b"%08d" % len(written) * (PIECE // 8))
+        await world.write(OUT + written[-1])
+        more -= len(world.handed) > 1
+    return b"".join(written)
+
+
 async def test_all_of_it_arrives_in_order_and_most_of_it_past_the_service(world: World, tmp_path: Path) -> None:
     packets = [packet for pair in zip(numbered(OUT), numbered(ERR), strict=True) for packet in pair]
     async with client_of(world, tmp_path) as client:
@@ -180,14 +191,6 @@ async def test_who_gets_no_descriptor_reads_all_by_messages(
     world: World, tmp_path: Path, refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimed.wire.handing, "_CLAIM_S", 0.01)
-    written: list[bytes] = []
-
-    async def write() -> None:
-        # It is asked again after four times as much as there was when it was asked first.
-        while len(world.handed) < 2 and len(written) < 8 * PIECES:
-            written.append(OUT + b"%08d" % len(written) * (PIECE // 8))
-            await world.write(written[-1])
-
     place = tmp_path / "elsewhere"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
         other.bind(str(place))
@@ -195,12 +198,12 @@ async def test_who_gets_no_descriptor_reads_all_by_messages(
             other.listen()
             monkeypatch.setattr("sampan.client.runtime.conversations._CLAIM_S", 0.01)
         async with client_of(world, tmp_path, place) as client:
-            writing = asyncio.create_task(write())
+            writing = asyncio.create_task(until_asked_twice(world))
             writing.add_done_callback(lambda _: world.conmon.close())
             items = [item async for item in client.attach("web", AttachOptions(), typing(asyncio.Event()))]
-            await writing
+            written = await writing
     assert world.over == [False, False]
-    assert output_of(items, Stream.STDOUT) == b"".join([one[1:] for one in written])
+    assert output_of(items, Stream.STDOUT) == written
 
 
 async def test_who_could_not_take_it_at_first_takes_it_later(
@@ -212,7 +215,7 @@ async def test_who_could_not_take_it_at_first_takes_it_later(
         other.bind(str(place))  # nobody listens there
     items: list[Output] = []
     async with client_of(world, tmp_path, place) as client:
-        writing = asyncio.create_task(world.write(*numbered(OUT)))
+        writing = asyncio.create_task(until_asked_twice(world))
         writing.add_done_callback(lambda _: world.conmon.close())
         async for item in client.attach("web", AttachOptions(), typing(asyncio.Event())):
             items.append(item)
@@ -220,9 +223,9 @@ async def test_who_could_not_take_it_at_first_takes_it_later(
                 place.unlink()
                 place.symlink_to(tmp_path / "h")
                 monkeypatch.setattr(runtimed.wire.handing, "_CLAIM_S", 60.0)
-        await writing
+        written = await writing
     assert world.over == [False, True]
-    assert output_of(items, Stream.STDOUT) == b"".join([one[1:] for one in numbered(OUT)])
+    assert output_of(items, Stream.STDOUT) == written
 
 
 async def test_a_client_that_leaves_what_it_was_handed_leaves_the_process(world: World, tmp_path: Path) -> None:
