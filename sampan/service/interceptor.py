@@ -163,7 +163,8 @@ def _span(
 def _bounded(words: str) -> str:
     """Return what can travel as metadata: a stranger's text in it may be of any length and hold anything."""
     encoded = words.encode(errors="replace")
-    ends = list(itertools.accumulate(1 if byte in _AS_THEY_ARE else 3 for byte in encoded))
+    # Of what is longer, more than can travel is enough to look at.
+    ends = list(itertools.accumulate(1 if byte in _AS_THEY_ARE else 3 for byte in encoded[: _MOST_BYTES + 1]))
     if not ends or ends[-1] <= _MOST_BYTES:
         return encoded.decode()
     mark = "…"

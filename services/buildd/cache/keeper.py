@@ -25,8 +25,10 @@ class Keeper(Protocol):
     """Keeps layers, blobs and stacks alike, for owners that outlive every process."""
 
     async def keep(self, id: str, layers: Sequence[Layer]) -> None:
-        """Keep ``layers`` under ``id`` from now on; safe to repeat. A release that comes after it ends it, whatever
-        has become of it: a caller who is cancelled is told so when nothing is under way any more.
+        """Keep ``layers`` under ``id`` from now on; safe to repeat.
+
+        A release that comes after it ends it, whatever has become of it: a caller who is cancelled is told so when
+        nothing is under way any more.
 
         Raises:
             NotFoundError: one of them is nowhere.

@@ -314,15 +314,8 @@ class Conversion:
             sources = tuple(self._mounted(step, mount) if mount.from_stage else None for mount in instruction.mounts)
             run(step, instruction, sources)
         elif isinstance(instruction, Transfer):
-            source = step.build.main_context
-            if instruction.from_stage:
-                name, paths = instruction.from_stage, tuple(step.expand(each) for each in instruction.sources)
-                words = (
-                    f'cannot copy from stage "{name}", it needs to be defined before current stage "{unit.stage.label}"'
-                )
-                transfer(step, instruction, self._files(step, name, paths, words))
-            else:
-                transfer(step, instruction, source)
+            context = step.build.main_context
+            transfer(step, instruction, self._copied(unit, step, instruction) if instruction.from_stage else context)
         elif isinstance(instruction, Words):
             work_directory(step, instruction)
         else:

@@ -134,10 +134,10 @@ def _answer(group: int, bundle: bytes, size: ConsoleSize) -> None:
         at += length
         if file < 0:  # the queue has run over, and the kernel has allowed what did not fit
             continue
-        with contextlib.suppress(OSError):  # it has been killed
-            if bundle in Path(f"/proc/{pid}/cmdline").read_bytes():
-                set_terminal_size(pid, size)
-        try:
-            os.write(group, _ANSWER.pack(file, _ALLOW))  # taken as well when the process has been killed meanwhile
-        finally:
-            os.close(file)
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, file)
+            # Whatever comes of the size: who is not answered waits. Taken as well when it has been killed meanwhile.
+            held.callback(os.write, group, _ANSWER.pack(file, _ALLOW))
+            with contextlib.suppress(OSError):  # it has been killed
+                if bundle in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    set_terminal_size(pid, size)
