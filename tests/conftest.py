@@ -36,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(_SLOW_S))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case that is bytes which nobody can read by its argument and number.
+
+    Processes that share the tests must find them by the same names; such bytes may hold the time (gzip) or be random.
+    """
+    readable = not isinstance(val, bytes) or (val.isascii() and val.decode().isprintable())
+    return None if readable else argname
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show with a failure what the engines had logged: most are gone before anybody can look."""

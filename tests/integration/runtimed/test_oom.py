@@ -1,6 +1,7 @@
 """Kills for want of memory, by the real kernel: told while the container runs, once each, over restarts of runtimed."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -25,8 +26,9 @@ pytestmark = [
 
 SCARCE = spec_pb2.Resources(memory_bytes=16 << 20, memory_swap_bytes=16 << 20)
 HUNGRY = "tail -c 100000000 /dev/zero"
-# Eats when it is told to by a file, one after the other, and says how that ended.
-ON_DEMAND = f"while :; do if [ -e /eat ]; then rm /eat; {HUNGRY}; echo $? >> /eaten; fi; sleep 0.05; done"
+# Eats for each line in its FIFO and says how that ended. Between lines it must not ask for memory: on a busy machine what
+# was killed gives back its own late, and who asks meanwhile has the kernel kill the next, which is this process.
+ON_DEMAND = f"mkfifo /orders; exec 3<>/orders; while read -r order <&3; do {HUNGRY}; echo $? >> /eaten; done"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -64,11 +66,25 @@ async def told_at_last(runtimed: Runtimed, container_id: str, count: int) -> lis
     return actions
 
 
+def ordered(orders: Path) -> bool:
+    """Write a line to the FIFO; false if nobody reads from it yet."""
+    try:
+        fifo = os.open(orders, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        assert error.errno in (errno.ENOENT, errno.ENXIO)
+        return False
+    try:
+        return os.write(fifo, b"eat\n") > 0
+    finally:
+        os.close(fifo)
+
+
 async def eat(runtimed: Runtimed, container_id: str, times: int) -> None:
     """Have a child of the container's first process killed; return when that has seen it."""
     root = Path(runtimed.run_root, "runtimed/bundles", container_id, "rootfs")
-    (root / "eat").touch()
     async with asyncio.timeout(60):
+        while not ordered(root / "orders"):
+            await asyncio.sleep(0.05)
         while not ((root / "eaten").exists() and (root / "eaten").read_text().split() == ["137"] * times):  # noqa: ASYNC110 - no event of ours
             await asyncio.sleep(0.05)
 
