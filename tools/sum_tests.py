@@ -1,5 +1,7 @@
 """Say what failed in a run of all tests, and add up: the end of what a run prints, after all that engines had logged.
 
+A test that failed and passed when it ran again, alone, is named too, and counted as passed and as "rerun".
+
 It fits a screen, since who looks at CI's log may see no more than its last lines: each test that failed, with its group
 and its reason in one line, then as much of the tracebacks as there is room for, and one closing line in pytest's words.
 """
@@ -29,6 +31,7 @@ class Failure:
 
     title: str  # what failed and why, in one line
     details: tuple[str, ...] = ()  # what else is known, the best of it first
+    passed_again: bool = False  # alone, after all others
 
     def lines(self, most: int) -> list[str]:
         """Return at most so many lines that tell of it."""
@@ -83,6 +86,9 @@ def _group(work: Path, group: str) -> tuple[ElementTree.Element | None, list[Fai
     except (FileNotFoundError, ElementTree.ParseError):
         suites = None
     found = list(failures(suites)) if suites is not None else []
+    again = work / f"{group}.again.status"
+    if found and again.exists() and again.read_text().strip() == "0":
+        return suites, [Failure(f"passed when run again: {each.title}", each.details, True) for each in found]
     if suites is None or (status not in _REPORTED and not found):
         log = work / f"{group}.log"
         last = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
@@ -94,14 +100,18 @@ def main(seconds: str, directory: str, *groups: str) -> int:
     """Print it, of the files <group>.{xml,status,log}; the exit code says whether there was any test."""
     total = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     found: list[Failure] = []
+    reruns = 0
     for group in groups:
-        suites, failed = _group(Path(directory), group)
-        found += failed
+        suites, told_of = _group(Path(directory), group)
+        found += told_of
+        passed_again = sum(each.passed_again for each in told_of)
+        reruns += passed_again
         for suite in suites.iter("testsuite") if suites is not None else ():
             for key in total:
-                total[key] += int(suite.get(key, "0"))
+                total[key] += int(suite.get(key, "0")) if key in ("tests", "skipped") or not passed_again else 0
     passed = total["tests"] - total["failures"] - total["errors"] - total["skipped"]
     counts = {"failed": total["failures"], "passed": passed, "skipped": total["skipped"], "errors": total["errors"]}
+    counts["rerun"] = reruns
     words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     for line in told(found):
         print(line)

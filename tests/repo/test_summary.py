@@ -102,6 +102,26 @@ def test_a_group_whose_pytest_was_killed_is_named_with_the_end_of_what_it_said(t
     assert summary(tmp_path, "unit", "chaos") == (0, said)
 
 
+@pytest.mark.parametrize(("status", "words"), [("0", "2 passed, 1 rerun"), ("1", "1 failed, 1 passed")])
+def test_what_passes_when_it_runs_again_is_named_and_counted(tmp_path: Path, status: str, words: str) -> None:
+    failure = (
+        '<failure message="assert 0">def test_x():\n>   assert 0\nE   assert 0\n\nx.py:1: AssertionError</failure>'
+    )
+    write_report(
+        tmp_path, "chaos", WELL, f'<testcase classname="tests.chaos.test_it" name="test_x">{failure}</testcase>'
+    )
+    (tmp_path / "chaos.again.status").write_text(f"{status}\n")
+    title = "FAILED tests/chaos/test_it.py::test_x: assert 0"
+    assert summary(tmp_path, "chaos") == (
+        0,
+        [
+            title if status == "1" else f"passed when run again: {title}",
+            "    x.py:1: AssertionError",
+            f"==== {words} in 61.50s ====",
+        ],
+    )
+
+
 def test_where_no_test_ran_there_is_nothing_to_be_glad_of(tmp_path: Path) -> None:
     write_report(tmp_path, "unit")
     assert summary(tmp_path, "unit") == (1, ["==== no tests ran in 61.50s ===="])
