@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,8 @@ from sampan.json_types import JsonObject
 from sampan.layout import Layout
 from sampan.services import STARTED
 from tests.support.docker_client import DockerClient, Result, answers, result_of
-from tests.support.footprint import NOTHING, footprint, kill_all, mounts, remove_kernel_objects
+from tests.support.footprint import NOTHING, footprint
+from tests.support.owned import RECORDS, owned, sweep_abandoned
 from tests.support.tools import eventually, need, need_root, search_path
 
 SAMPAN: Final = Path(__file__).parent.parent.parent / ".venv/bin/sampan"
@@ -147,16 +147,19 @@ def run_engine(
     data_root: Path | None = None,
     before: Sequence[str] = (),
     flags: Sequence[str] = (),
+    records: Path = RECORDS,
 ) -> Iterator[Engine]:
     """Run an engine; ``configs`` are the texts of its services' configuration files, by service.
 
     ``before`` is a command that runs it, such as one that enters a network namespace; ``flags`` are those of its start.
+    Engines of tests that were killed, as ``records`` has them, are taken away before.
 
     When the block ends, all containers are removed and the engine is stopped. Then nothing of it may be left: no mount,
     no monitor, no interface, no control group, no half-written file.
     """
     need_root()
     need("conmon", "nft", "ip")
+    sweep_abandoned(records)
     # Short, since a unix socket's path is at most 107 bytes: pytest's tmp_path is too long.
     root = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))
     root.chmod(0o755)
@@ -167,8 +170,7 @@ def run_engine(
     texts = {"runtimed": _NO_PLUGINS.format(root / "p"), **(configs or {})}
     for service, text in texts.items():
         (engine.config / f"{service}.toml").write_text(text)
-    RUNNING.append(engine)
-    try:
+    with owned(layout, root, records), _ended(engine):
         engine.start()
         yield engine
         if engine.process is None:
@@ -176,10 +178,6 @@ def run_engine(
         _remove_containers(engine)
         engine.stop()
         _nothing_left(engine)
-    finally:
-        RUNNING.remove(engine)
-        _sweep(engine)
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _remove_containers(engine: Engine) -> None:
@@ -208,16 +206,18 @@ def _nothing_left(engine: Engine) -> None:
         raise AssertionError(f"the engine left something behind: {left}\n{engine.tail()}") from None
 
 
-def _sweep(engine: Engine) -> None:
-    """Take away everything, whatever state a failure has left it in."""
-    if engine.process is not None:
-        engine.process.terminate()
-        try:
-            engine.process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(engine.process.pid, signal.SIGKILL)
-            engine.process.wait()
-    kill_all(engine.layout)
-    for point in sorted(mounts(engine.layout), reverse=True):
-        subprocess.run(["umount", "--lazy", point], capture_output=True)
-    remove_kernel_objects(engine.layout)
+@contextlib.contextmanager
+def _ended(engine: Engine) -> Iterator[None]:
+    """End its supervisor after the block, whatever state a failure has left it in."""
+    RUNNING.append(engine)
+    try:
+        yield
+    finally:
+        RUNNING.remove(engine)
+        if engine.process is not None:
+            engine.process.terminate()
+            try:
+                engine.process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(engine.process.pid, signal.SIGKILL)
+                engine.process.wait()
