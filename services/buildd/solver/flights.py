@@ -9,7 +9,7 @@ from sampan.errors import UnavailableError
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-# Of a vertex's inputs, of which there may be 20,000: the event loop has others to serve.
+# Of a vertex's inputs, of which there may be 100,000: the event loop has others to serve.
 AT_ONCE: Final = 128
 
 

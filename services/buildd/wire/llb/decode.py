@@ -63,18 +63,20 @@ def op_from_proto(message: pb.Op) -> Op:
         case "exec":
             return _exec(message.exec, inputs)
         case "source":
+            if inputs:
+                raise InvalidArgumentError(f"invalid source op with {inputs} inputs")
             if not message.source.identifier:
                 raise InvalidArgumentError("invalid source operation without an identifier")
             return SourceOp(message.source.identifier, dict(message.source.attrs))
         case "file":
             return _file(message.file, inputs)
         case "merge":
+            if len(message.merge.inputs) != inputs:
+                inner = len(message.merge.inputs)
+                raise InvalidArgumentError(f"invalid merge op with {inner} inner inputs and {inputs} outer inputs")
             return MergeOp(tuple(_input(each.input, inputs, "merge") for each in message.merge.inputs))
         case "diff":
-            # A side that is not there is the empty tree; 0 would be the first input.
-            lower = message.diff.lower.input if message.diff.HasField("lower") else NO_INPUT
-            upper = message.diff.upper.input if message.diff.HasField("upper") else NO_INPUT
-            return DiffOp(_input(lower, inputs, "diff"), _input(upper, inputs, "diff"))
+            return _diff(message.diff, inputs)
         case None:
             raise InvalidArgumentError("invalid operation: it says nothing that this builder knows")
         case kind:
@@ -111,7 +113,7 @@ def metadata_from_proto(message: pb.OpMetadata, positions: tuple[Position, ...],
     description = dict(message.description)
     group = message.progress_group
     return Metadata(
-        name=description.pop(CUSTOM_NAME, "") or _name(op),
+        name=description.pop(CUSTOM_NAME, "") or shown_name(op),
         ignore_cache=message.ignore_cache,
         positions=positions,
         progress_group=ProgressGroup(group.id, group.name, group.weak) if message.HasField("progress_group") else None,
@@ -120,7 +122,7 @@ def metadata_from_proto(message: pb.OpMetadata, positions: tuple[Position, ...],
     )
 
 
-def _name(op: Op) -> str:
+def shown_name(op: Op) -> str:
     """Return what progress shows of a step that has no name."""
     match op:
         case SourceOp(identifier):
@@ -162,11 +164,29 @@ def _member(kind: type[E], value: int, what: str) -> E:
         raise InvalidArgumentError(f"invalid {what} {value}") from error
 
 
+def _diff(message: pb.DiffOp, inputs: int) -> DiffOp:
+    if not message.HasField("lower") or not message.HasField("upper"):
+        raise InvalidArgumentError("invalid diff op with nil lower or upper input")
+    sides = message.lower.input, message.upper.input
+    inner = sum(each != NO_INPUT for each in sides)  # a side without one is the empty tree
+    if inner != inputs:
+        raise InvalidArgumentError(f"invalid diff op with {inner} inner inputs and {inputs} outer inputs")
+    lower, upper = (_input(each, inputs, "diff") for each in sides)
+    return DiffOp(lower, upper)
+
+
 def _exec(message: pb.ExecOp, inputs: int) -> ExecOp:
-    if not message.HasField("meta") or not message.meta.args:
-        raise InvalidArgumentError("invalid exec operation without a command")
+    if not message.HasField("meta"):
+        raise InvalidArgumentError("invalid exec op with no meta")
+    if not message.meta.args:
+        raise InvalidArgumentError("invalid exec op with no args")
+    if not message.mounts:
+        raise InvalidArgumentError("invalid exec op with no mounts")
     mounts = tuple(mount_from_proto(each, inputs) for each in message.mounts)
-    if sum(mount.dest == "/" for mount in mounts) != 1:
+    roots = sum(mount.dest == "/" for mount in mounts)
+    if not roots:
+        raise InvalidArgumentError("invalid exec op with no rootfs")
+    if roots > 1:
         raise InvalidArgumentError("invalid exec operation: exactly one mount is its root, at /")
     outputs = sorted(mount.output for mount in mounts if mount.output != NO_OUTPUT)
     if outputs != list(range(len(outputs))):
@@ -236,7 +256,7 @@ def mount_from_proto(message: pb.Mount, inputs: int) -> Mount:
 
 def _file(message: pb.FileOp, inputs: int) -> FileOp:
     if not message.actions:
-        raise InvalidArgumentError("invalid file operation without an action")
+        raise InvalidArgumentError("invalid file op with no actions")
     actions = tuple(_file_action(each, inputs + number, inputs) for number, each in enumerate(message.actions))
     outputs = sorted(action.output for action in actions if action.output != NO_OUTPUT)
     if not outputs or outputs != list(range(len(outputs))):

@@ -59,9 +59,12 @@ def platform_to_proto(platform: Platform) -> pb.Platform:
     return pb.Platform(OS=platform.os, Architecture=platform.architecture, Variant=platform.variant)
 
 
-def metadata_to_proto(metadata: Metadata) -> pb.OpMetadata:
-    """Return what is said about a step; its lines are in the definition's ``Source``."""
-    name = {CUSTOM_NAME: metadata.name} if metadata.name else {}
+def metadata_to_proto(metadata: Metadata, shown: str = "") -> pb.OpMetadata:
+    """Return what is said about a step; its lines are in the definition's ``Source``.
+
+    ``shown`` is what its name is if nobody gives it one.
+    """
+    name = {CUSTOM_NAME: metadata.name} if metadata.name and metadata.name != shown else {}
     return pb.OpMetadata(
         ignore_cache=metadata.ignore_cache,
         description={**metadata.description, **name},

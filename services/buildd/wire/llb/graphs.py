@@ -8,7 +8,14 @@ from google.protobuf.message import DecodeError
 from buildd.llb.ops import Edge, Node, SourceOp
 from buildd.protocol import SourceFile
 from buildd.provenance.predicate import BuildConfig
-from buildd.wire.llb.decode import metadata_from_proto, op_from_proto, outputs_of, platform_from_proto, unmet
+from buildd.wire.llb.decode import (
+    metadata_from_proto,
+    op_from_proto,
+    outputs_of,
+    platform_from_proto,
+    shown_name,
+    unmet,
+)
 from buildd.wire.llb.encode import metadata_to_proto, op_to_proto, range_to_proto
 from buildd.wire.llb.steps import build_config
 from sampan.api.buildkit.solver.v1 import ops_pb2 as pb
@@ -16,9 +23,9 @@ from sampan.build.progress import Position
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.digest import Digest
 
-# Of one definition. Each takes some 10 KB while its build lasts, in tasks that wait for each other and in what is shown
-# of it; the largest Dockerfile has 5,000 instructions.
-MAX_VERTEXES: Final = 20_000
+# Of one definition. BuildKit has no such limit but that of a message, 16 MiB: about this many, if nothing is said about
+# them. Each takes some 10 KB while its build lasts, in tasks that wait for each other and in what is shown of it.
+MAX_VERTEXES: Final = 100_000
 
 _OPS: Final = "def"  # the field's name, which Python cannot say
 
@@ -63,9 +70,15 @@ class Graphs:
 
         Raises:
             InvalidArgumentError: no definition, too large a one, an operation that cannot be, or an input that is
-                missing; the digest of the operation is named.
+                missing; in BuildKit's words where it refuses the same.
             UnimplementedError: an operation or a capability that this builder does not have.
         """
+        try:
+            return self._load(definition, taken)
+        except (InvalidArgumentError, UnimplementedError) as error:
+            raise type(error)(f"failed to load LLB: {error}") from error
+
+    def _load(self, definition: bytes, taken: _Taken | None) -> Edge | None:
         try:
             message = pb.Definition.FromString(definition)
         except DecodeError as error:
@@ -80,7 +93,11 @@ class Graphs:
         for data in encoded:
             last = Digest.of(data)
             ops[last] = (_parse(data, last), data)
+        if len(ops) == 1:
+            raise InvalidArgumentError("invalid LLB with 1 vertexes")
         final = ops.pop(last)[0]
+        if not final.inputs:
+            raise InvalidArgumentError("invalid LLB with no inputs on last vertex")
         if final.WhichOneof("op") is not None or len(final.inputs) != 1:
             raise InvalidArgumentError("invalid definition: its last vertex names the one result, and does nothing")
         nodes = self._nodes(Digest(final.inputs[0].digest), ops, message, taken)
@@ -133,7 +150,7 @@ class Graphs:
             op = op_from_proto(message)
             metadata = metadata_from_proto(said, positions, op)
         except (InvalidArgumentError, UnimplementedError) as error:
-            raise type(error)(f"vertex {digest}: {error}") from error
+            raise type(error)(f"{error} (vertex {digest})") from error
         inputs = tuple(_edge(each, nodes, digest) for each in message.inputs)
         asked, op = op, taken(op) if taken is not None and isinstance(op, SourceOp) else op
         node = Node(
@@ -174,7 +191,9 @@ class Graphs:
                 continue
             written.add(digest)
             encoded.append(self._encoded[node])
-            message.metadata[digest].CopyFrom(metadata_to_proto(node.metadata))
+            said = metadata_to_proto(node.metadata, shown_name(node.op))
+            if said.ByteSize():
+                message.metadata[digest].CopyFrom(said)
             file = self._sources.get(digest, source)
             if file is not None and node.metadata.positions:
                 location = pb.Location(
@@ -212,9 +231,13 @@ def positions_from_proto(ranges: Iterable[pb.Range]) -> tuple[Position, ...]:
 
 def _parse(data: bytes, digest: Digest) -> pb.Op:
     try:
-        return pb.Op.FromString(data)
+        op = pb.Op.FromString(data)
     except DecodeError as error:
-        raise InvalidArgumentError(f"invalid definition: vertex {digest} is no operation: {error}") from error
+        raise InvalidArgumentError(f"failed to parse llb proto op: {error} (vertex {digest})") from error
+    for number, each in enumerate(op.inputs):
+        if each.index < 0:
+            raise InvalidArgumentError(f"invalid input {number} output index {each.index}")
+    return op
 
 
 def _edge(message: pb.Input, nodes: Mapping[Digest, Node], user: Digest) -> Edge:
@@ -228,14 +251,18 @@ def _edge(message: pb.Input, nodes: Mapping[Digest, Node], user: Digest) -> Edge
 
 
 def _located(source: pb.Source) -> dict[str, tuple[SourceFile, tuple[Position, ...]]]:
-    """Return for vertexes the file that they are from, and where in it: the first one, if there are several."""
+    """Return for vertexes the file that they are from, and where in it: the first one, if there are several.
+
+    Raises:
+        InvalidArgumentError: a file that is not there.
+    """
     files = [source_from_proto(each) for each in source.infos]
     found: dict[str, tuple[SourceFile, tuple[Position, ...]]] = {}
     for digest, several in source.locations.items():
         for each in several.locations:
-            if 0 <= each.sourceIndex < len(files):
-                found[digest] = (files[each.sourceIndex], positions_from_proto(each.ranges))
-                break
+            if not 0 <= each.sourceIndex < len(files):
+                raise InvalidArgumentError(f"invalid source index {each.sourceIndex} for vertex {digest}")
+            found.setdefault(digest, (files[each.sourceIndex], positions_from_proto(each.ranges)))
     return found
 
 

@@ -117,6 +117,11 @@ def graphs() -> Graphs:
     return Graphs(frozenset(("exec.meta.base",)))
 
 
+def inputs_of(name: str) -> tuple[Edge, ...]:
+    """Return as many as the operation has to have."""
+    return (IMAGE.output(), CONTEXT.output())[: {"source": 0, "diff with nothing": 1}.get(name, 2)]
+
+
 def dumped(edge: Edge) -> bytes:
     return graphs().dump(edge)
 
@@ -125,11 +130,11 @@ def dumped(edge: Edge) -> bytes:
 def test_every_operation_comes_back_as_it_was(name: str) -> None:
     group = ProgressGroup("g", "group", weak=True)
     metadata = Metadata("a name", ignore_cache=True, progress_group=group, description={"com.example": "x"})
-    node = Node(OPS[name], (IMAGE.output(), CONTEXT.output()), Platform("linux", "arm", "v7"), metadata)
+    node = Node(OPS[name], inputs_of(name), Platform("linux", "arm", "v7"), metadata)
     loaded = graphs().load(dumped(node.output()))
     assert loaded is not None
     assert (loaded.node.op, loaded.node.platform, loaded.node.metadata) == (node.op, node.platform, node.metadata)
-    assert [each.node.op for each in loaded.node.inputs] == [IMAGE.op, CONTEXT.op]
+    assert [each.node.op for each in loaded.node.inputs] == [each.node.op for each in node.inputs]
 
 
 def test_the_digest_of_a_vertex_is_that_of_the_operation_s_bytes() -> None:
@@ -188,9 +193,10 @@ def test_lines_travel_with_the_file_that_they_are_in() -> None:
 def test_steps_without_a_name_are_called_by_what_they_do() -> None:
     names = []
     for name in ("exec", "source", "copy", "merge", "diff"):
-        edge = graphs().load(dumped(Node(OPS[name], (IMAGE.output(), CONTEXT.output())).output()))
+        edge = graphs().load(dumped(Node(OPS[name], inputs_of(name)).output()))
         assert edge is not None
         names.append(edge.node.metadata.name)
+        assert not pb.Definition.FromString(dumped(edge)).metadata, "nobody has said it"
     assert names == [
         "/bin/sh -c true",
         "git://example.com/a.git#main",
@@ -215,10 +221,10 @@ def test_a_deep_graph_is_read_and_written() -> None:
     assert read.digest_of(edge.node) == graphs().digest_of(node)
 
 
-def definition(*ops: bytes, target: str = "", index: int = 0) -> bytes:
+def definition(*ops: bytes, target: str = "", index: int = 0, more: bytes = b"") -> bytes:
     message = pb.Definition()
     last = pb.Op(inputs=[pb.Input(digest=target or Digest.of(ops[-1]), index=index)]).SerializeToString()
-    getattr(message, "def").extend((*ops, last))
+    getattr(message, "def").extend((*((more,) if more else ()), *ops, last))
     return message.SerializeToString()
 
 
@@ -236,15 +242,25 @@ META = pb.Meta(args=["true"])
     ("data", "said"),
     [
         (b"\xff\xff", "invalid definition"),
-        (definition(b"\xff\xff"), "is no operation"),
+        (definition(b"\xff\xff"), "failed to parse llb proto op: "),
         (definition(SOURCE, target=MISSING), f"invalid missing input digest {MISSING}"),
         (definition(op(MISSING, merge=pb.MergeOp())), f"invalid missing input digest {MISSING}"),
         (definition(SOURCE, index=1), "takes output 1 of"),
-        (definition(SOURCE, index=-1), "takes output -1 of"),
+        (definition(SOURCE, index=-1), "invalid input 0 output index -1"),
         (definition(op()), "it says nothing"),
         (definition(op(source=pb.SourceOp())), "without an identifier"),
-        (definition(op(exec=pb.ExecOp())), "without a command"),
-        (definition(op(exec=pb.ExecOp(meta=META))), "exactly one mount is its root"),
+        (
+            definition(op(Digest.of(SOURCE), source=pb.SourceOp(identifier="local://x")), more=SOURCE),
+            "source op with 1 in",
+        ),
+        (definition(op(exec=pb.ExecOp())), "invalid exec op with no meta"),
+        (definition(op(exec=pb.ExecOp(meta=pb.Meta(cwd="/")))), "invalid exec op with no args"),
+        (definition(op(exec=pb.ExecOp(meta=META))), "invalid exec op with no mounts"),
+        (definition(op(exec=pb.ExecOp(meta=META, mounts=[pb.Mount(dest="/x", input=-1)]))), "with no rootfs"),
+        (
+            definition(op(exec=pb.ExecOp(meta=META, mounts=[pb.Mount(dest="/", input=-1)] * 2))),
+            "exactly one mount is its root",
+        ),
         (definition(op(exec=pb.ExecOp(meta=META, mounts=[pb.Mount(dest="/")]))), "names input 0 and has 0"),
         (definition(op(exec=pb.ExecOp(meta=META, mounts=[pb.Mount(dest="/", input=-1, output=3)]))), "count from 0"),
         (
@@ -253,32 +269,58 @@ META = pb.Meta(args=["true"])
             ),
             "invalid network mode 9",
         ),
-        (definition(op(file=pb.FileOp())), "without an action"),
+        (definition(op(file=pb.FileOp())), "invalid file op with no actions"),
         (definition(op(file=pb.FileOp(actions=[pb.FileAction(input=-1, secondaryInput=-1)]))), "says nothing"),
         (
             definition(op(file=pb.FileOp(actions=[pb.FileAction(input=0, rm=pb.FileActionRm(path="/x"))]))),
             "names input 0 and has 0",
         ),
-        (definition(op(merge=pb.MergeOp(inputs=[pb.MergeInput(input=1)]))), "names input 1 and has 0"),
+        (
+            definition(op(merge=pb.MergeOp(inputs=[pb.MergeInput(input=1)]))),
+            "invalid merge op with 1 inner inputs and 0 outer inputs",
+        ),
+        (definition(op(diff=pb.DiffOp())), "invalid diff op with nil lower or upper input"),
+        (
+            definition(op(diff=pb.DiffOp(lower=pb.LowerDiffInput(input=-1), upper=pb.UpperDiffInput(input=0)))),
+            "invalid diff op with 1 inner inputs and 0 outer inputs",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(data: bytes, said: str) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
         graphs().load(data)
     assert said in str(raised.value)
+    assert str(raised.value).startswith("failed to load LLB: ")
 
 
-def test_a_definition_that_ends_with_something_to_do_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("ops", "said"),
+    [
+        ((SOURCE,), "invalid LLB with 1 vertexes"),
+        ((SOURCE, SOURCE), "invalid LLB with 1 vertexes"),
+        ((SOURCE, op()), "invalid LLB with no inputs on last vertex"),
+        ((SOURCE, op(Digest.of(SOURCE), file=pb.FileOp())), "its last vertex names the one result"),
+        ((SOURCE, op(Digest.of(SOURCE), Digest.of(SOURCE))), "its last vertex names the one result"),
+    ],
+)
+def test_a_definition_that_ends_with_something_to_do_is_refused(ops: tuple[bytes, ...], said: str) -> None:
     message = pb.Definition()
-    getattr(message, "def").append(SOURCE)
-    with pytest.raises(InvalidArgumentError, match="its last vertex names the one result"):
+    getattr(message, "def").extend(ops)
+    with pytest.raises(InvalidArgumentError, match=said):
+        graphs().load(message.SerializeToString())
+
+
+def test_lines_of_a_file_that_is_not_there_are_refused() -> None:
+    message = pb.Definition.FromString(definition(SOURCE))
+    message.Source.locations[Digest.of(SOURCE)].locations.append(pb.Location(sourceIndex=9))
+    with pytest.raises(InvalidArgumentError, match=f"invalid source index 9 for vertex {Digest.of(SOURCE)}"):
         graphs().load(message.SerializeToString())
 
 
 def test_too_many_vertexes_are_refused() -> None:
     message = pb.Definition()
     getattr(message, "def").extend([b""] * (MAX_VERTEXES + 1))
-    with pytest.raises(InvalidArgumentError, match="the most is 20000"):
+    with pytest.raises(InvalidArgumentError, match="the most is 100000"):
         graphs().load(message.SerializeToString())
 
 
