@@ -50,6 +50,7 @@ class Files(Protocol):
 
         Raises:
             NotFoundError: no such file.
+            InvalidArgumentError: more than 16 MiB, or no regular file.
         """
 
 

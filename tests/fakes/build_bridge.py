@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from buildd.llb.ops import Edge, Node, SourceOp
 from buildd.protocol import Files, ImageQuery, ResolvedImage, Result, SourceFile
 from sampan.build.progress import BuildWarning
-from sampan.errors import NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+
+_MAX_READ_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,10 @@ class FakeFiles:
         data = self.files.get(path.lstrip("/"))
         if data is None:
             raise NotFoundError(f"open {path}: no such file or directory")
-        return data[:length] if length else data
+        wanted = data[:length] if length else data
+        if len(wanted) > _MAX_READ_BYTES:
+            raise InvalidArgumentError(f"{path} exceeds maximum allowed size of {_MAX_READ_BYTES} bytes")
+        return wanted
 
 
 @dataclass(slots=True)

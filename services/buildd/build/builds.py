@@ -136,7 +136,7 @@ class Builds:
                 entitlements = granted(request.entitlements, self._parts.allowed)
                 for export in request.exports:
                     self._parts.exporters.check(export)
-                caching.check(request.cache_imports, request.cache_exports)
+                caching.check(request.cache_exports)
                 response = await self._solve(request, build, entitlements, kept)
             error = ""
         except SampanError as failed:

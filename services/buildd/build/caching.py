@@ -10,7 +10,6 @@ from buildd.build.protocol import ImportedCaches
 from buildd.protocol import Output, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.remote_cache.exports import INLINE, check_export, ignores_errors, inline
-from buildd.remote_cache.imports import check_import
 from buildd.solver.build import Build
 from sampan.build.request import CacheOption
 from sampan.cancellation import together
@@ -54,18 +53,14 @@ class BuildCaches:
         self._loaded: set[str] = set()
 
     async def load(self, options: Sequence[CacheOption]) -> None:
-        """Look into caches, each once; one that cannot be had is shown, and the build goes on without it.
-
-        Raises:
-            InvalidArgumentError, UnimplementedError: as ``check``.
-        """
-        check(options, ())
+        """Look into caches, each once; one that cannot be had is shown, and the build goes on without it."""
         new = {repr(option): option for option in options if repr(option) not in self._loaded}
         self._loaded |= new.keys()
         await together(self._load(option) for option in new.values())
 
     async def _load(self, option: CacheOption) -> None:
-        name = option.attributes.get("ref") or option.attributes.get("src", "")
+        unnamed = f"{option.type}:{Digest.of(repr(option).encode()).short}"
+        name = option.attributes.get("ref") or option.attributes.get("src") or unnamed
         try:
             async with self._run.step(f"importing cache manifest from {name}") as context:
                 await self._imports.load(option, context)
@@ -106,10 +101,8 @@ class BuildCaches:
         return found
 
 
-def check(imports: Sequence[CacheOption], exports: Sequence[CacheOption]) -> None:
+def check(exports: Sequence[CacheOption]) -> None:
     """Refuse what cannot be, before anything is built. Raises InvalidArgumentError, UnimplementedError."""
-    for option in imports:
-        check_import(option)
     for option in exports:
         check_export(option)
         ignores_errors(option)

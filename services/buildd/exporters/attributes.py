@@ -12,6 +12,7 @@ from buildd.exporters.layers import TYPES, Wanted
 from buildd.frontend.options import parse_epoch
 from buildd.protocol import GZIP, PLAIN, ZSTD
 from sampan.docker.booleans import parse_bool
+from sampan.dockerfile.words import quoted
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.platform import Platform, parse_platform
 from sampan.oci.reference import parse_reference
@@ -103,7 +104,7 @@ def parse_attributes(kind: str, attributes: Mapping[str, str]) -> ExportAttribut
         UnimplementedError: one that has no effect here.
     """
     if kind not in IMAGE_TYPES | ARCHIVE_TYPES | FILE_TYPES:
-        raise InvalidArgumentError(f"exporter {kind!r} could not be found")
+        raise InvalidArgumentError(f"exporter {quoted(kind)} could not be found")
     truths: dict[str, bool] = {}
     texts: dict[str, str] = {}
     annotations: list[Annotation] = []

@@ -44,7 +44,7 @@ def read_file(root: Root, path: str, offset: int, length: int) -> bytes:
     if found is None:
         raise NotFoundError(f"open {clean(path)}: no such file or directory")
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidArgumentError(f"read {clean(path)}: is not a regular file")
+        raise InvalidArgumentError(f"open {path}: not a regular file")
     left = max(0, found.st_size - offset)
     wanted = min(length or left, left)
     if wanted > MAX_READ_BYTES:

@@ -29,6 +29,7 @@ _IGNORE_FILE: Final = ".dockerignore"
 _DOWNLOADED: Final = "context"
 _UPLOADED: Final = "http://buildkit-session/"  # what a client's session brings
 _HEAD_BYTES: Final = 1024
+_UNREAD: Final = "failed to read dockerfile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,9 @@ class Contexts:
                     return await files.read_file(posixpath.join(folder, base.lower()))
                 except NotFoundError:
                     pass
-            raise NotFoundError(
-                f"failed to read dockerfile: open {self._file_name}: no such file or directory"
-            ) from error
+            raise NotFoundError(f"{_UNREAD}: open {self._file_name}: no such file or directory") from error
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{_UNREAD}: {error}") from error
 
     async def _find_main(self) -> None:
         address = self._options.context

@@ -18,6 +18,7 @@ from buildd.remote_cache.document import CacheDocument, CachedResult, render_doc
 from buildd.session.clients import Clients
 from sampan.build.request import CacheOption
 from sampan.docker.booleans import parse_bool
+from sampan.dockerfile.words import quoted
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
@@ -39,6 +40,7 @@ _ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
          "force-compression")
     ),
 }  # fmt: skip
+_ELSEWHERE: Final = frozenset(("gha", "s3", "azblob"))  # BuildKit's, which there are none of here
 _IGNORES_ERROR: Final = "ignore-error"
 
 
@@ -50,8 +52,10 @@ def check_export(option: CacheOption) -> None:
         UnimplementedError: a kind of store that there is none for.
     """
     known = _ATTRIBUTES.get(option.type)
-    if known is None:
+    if known is None and option.type in _ELSEWHERE:
         raise UnimplementedError(f"cache export of type {option.type} is not supported: use inline, registry or local")
+    if known is None:
+        raise InvalidArgumentError(f"unknown cache exporter: {quoted(option.type)}")
     for name in option.attributes:
         if name not in known and name != _IGNORES_ERROR:
             raise InvalidArgumentError(f"unknown attribute {name!r} of cache export {option.type}")

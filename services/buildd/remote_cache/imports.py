@@ -18,7 +18,7 @@ from buildd.session.clients import Clients
 from buildd.session.protocol import ClientContent
 from buildd.sources.documents import read_image
 from sampan.build.request import CacheOption
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
@@ -47,22 +47,19 @@ class _Imported:
     store: ClientContent | None = None  # where its layers are, if they are not here
 
 
-def check_import(option: CacheOption) -> None:
-    """Refuse what cannot be.
+def _check(option: CacheOption, context: StepContext) -> None:
+    """Say what is passed over.
 
     Raises:
-        InvalidArgumentError: an unknown attribute, or one that is missing; named.
-        UnimplementedError: a kind of store that there is none for.
+        InvalidArgumentError: a kind of store that there is none for, or an attribute that is missing.
     """
     known = _ATTRIBUTES.get(option.type)
     if known is None:
-        raise UnimplementedError(f"cache import of type {option.type} is not supported: use registry or local")
-    for name in option.attributes:
-        if name not in known:
-            raise InvalidArgumentError(f"unknown attribute {name!r} of cache import {option.type}")
-    needed = "ref" if option.type == REGISTRY else "src"
-    if not option.attributes.get(needed):
-        raise InvalidArgumentError(f"cache import of type {option.type} names no {needed}")
+        raise InvalidArgumentError(f"unknown cache importer: {option.type}")
+    if not option.attributes.get(needed := "ref" if option.type == REGISTRY else "src"):
+        raise InvalidArgumentError(f"failed to configure {option.type} cache importer: it needs {needed}")
+    for name in sorted(option.attributes.keys() - known):
+        context.log(f"attribute {name} of a {option.type} cache is not known here, and passed over\n".encode())
 
 
 class CacheImports:
@@ -96,8 +93,9 @@ class CacheImports:
         """Look into one cache; ``context`` is the step that shows it.
 
         Raises:
-            SampanError: it is not there, or damaged; the build goes on without it.
+            SampanError: it is not there, damaged, or of a kind that there is none of; the build goes on without it.
         """
+        _check(option, context)
         if option.type == REGISTRY:
             reference = option.attributes["ref"]
             if digest := option.attributes.get("digest"):

@@ -68,7 +68,7 @@ class FakeCache:
 
 
 class FakeCaches:
-    """Caches of other builders. "registry" is there, and has results by key; "gone" is not."""
+    """Caches of other builders. "registry" is there, and has results by key; others are not."""
 
     def __init__(self) -> None:
         self.results: dict[Digest, tuple[Tree, ...]] = {}
@@ -77,8 +77,8 @@ class FakeCaches:
 
     async def load(self, option: CacheOption, context: StepContext) -> None:
         self.loaded.append(option)
-        if option.attributes["ref"] == "gone":
-            raise NotFoundError("gone: not found")
+        if (name := option.attributes.get("ref", "gone")) == "gone":
+            raise NotFoundError(f"{name}: not found")
 
     async def find(self, key: Digest) -> tuple[Tree, ...] | None:
         return self.results.get(key)

@@ -160,7 +160,7 @@ async def test_what_is_missing_is_said_and_nothing_is_named(room: Room) -> None:
 @pytest.mark.parametrize(
     ("kind", "attributes", "words"),
     [
-        ("nonsense", {}, "exporter 'nonsense' could not be found"),
+        ("nonsense", {}, 'exporter "nonsense" could not be found'),
         ("image", {"colour": "red"}, "unknown attribute 'colour' of exporter image"),
         ("image", {"push": "true"}, "can't push without a name"),
         ("image", {"push": "maybe"}, "maybe"),

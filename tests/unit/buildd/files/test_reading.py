@@ -28,7 +28,7 @@ def test_read_file(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 read_file(root, path, 0, 0)
         os.mkfifo(files / "fifo")
         for path in ("/d", "/fifo"):
-            with pytest.raises(InvalidArgumentError):
+            with pytest.raises(InvalidArgumentError, match=f"^open {path}: not a regular file$"):
                 read_file(root, path, 0, 0)
         monkeypatch.setattr(reading, "MAX_READ_BYTES", 5)
         with pytest.raises(InvalidArgumentError, match="/a exceeds maximum allowed size of 5 bytes"):

@@ -33,6 +33,12 @@ def test_a_dockerfile_that_is_not_there_is_named() -> None:
         build("FROM alpine\n", {"filename": "D"})
 
 
+def test_a_dockerfile_that_is_too_large_is_named() -> None:
+    words = "^failed to read dockerfile: Dockerfile exceeds maximum allowed size of 16777216 bytes$"
+    with pytest.raises(InvalidArgumentError, match=words):
+        build("#" * ((16 << 20) + 1))
+
+
 def test_a_bad_pattern_is_named_with_its_file() -> None:
     with pytest.raises(InvalidArgumentError, match=r'failed parsing .dockerignore: invalid pattern "a\["'):
         build("FROM alpine\n", ignore="ok\na[\n")

@@ -14,7 +14,7 @@ from buildd.exporters.layers import LayerConverter
 from buildd.protocol import FileWorker, StepContext, Tree
 from buildd.remote_cache.document import CachedResult, parse_document
 from buildd.remote_cache.exports import CacheExports, check_export, ignores_errors, inline
-from buildd.remote_cache.imports import CacheImports, check_import
+from buildd.remote_cache.imports import CacheImports
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import CacheOption
@@ -102,7 +102,6 @@ async def test_a_directory_of_the_client_carries_a_cache(room: Room) -> None:
 
     room.session.stores["local:/from"] = store
     wanted = CacheOption("local", {"src": "/from", "digest": manifest["digest"]})
-    check_import(wanted)
     async with room.imports as imports:
         await imports.load(wanted, room.step)
         assert await imports.find(Digest.of(b"unknown")) is None
@@ -167,6 +166,7 @@ def test_an_image_carries_its_own_cache() -> None:
     ("option", "words"),
     [
         (CacheOption("gha"), "cache export of type gha is not supported"),
+        (CacheOption("nosuch"), 'unknown cache exporter: "nosuch"'),
         (CacheOption("registry"), "cache registry needs ref"),
         (CacheOption("local"), "cache local needs dest"),
         (CacheOption("registry", {"ref": "a", "mode": "most"}), "invalid mode 'most'"),
@@ -183,15 +183,30 @@ def test_exports_that_cannot_be(option: CacheOption, words: str) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        (CacheOption("s3"), "cache import of type s3 is not supported"),
-        (CacheOption("registry"), "names no ref"),
-        (CacheOption("local"), "names no src"),
-        (CacheOption("registry", {"ref": "a", "colour": "red"}), "unknown attribute 'colour'"),
+        (CacheOption("s3"), "unknown cache importer: s3"),
+        (CacheOption("registry"), "failed to configure registry cache importer: it needs ref"),
+        (CacheOption("local"), "failed to configure local cache importer: it needs src"),
     ],
 )
-def test_imports_that_cannot_be(option: CacheOption, words: str) -> None:
-    with pytest.raises(SampanError, match=words):
-        check_import(option)
+async def test_imports_that_cannot_be(room: Room, option: CacheOption, words: str) -> None:
+    async with room.imports as imports:
+        with pytest.raises(InvalidArgumentError, match=words):
+            await imports.load(option, room.step)
+
+
+class Telling(FakeStep):
+    """One that says something."""
+
+    def log(self, data: bytes, stream: int = 1) -> None:
+        self.said.append(data.decode())
+
+
+async def test_what_is_not_known_of_an_import_is_passed_over_and_said(room: Room) -> None:
+    option, step = CacheOption("local", {"src": "a", "colour": "red"}), Telling()
+    async with room.imports as imports:
+        with pytest.raises(NotFoundError):
+            await imports.load(option, step)
+    assert step.said == ["attribute colour of a local cache is not known here, and passed over\n"]
 
 
 def test_an_export_may_be_allowed_to_fail() -> None:
