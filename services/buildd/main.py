@@ -24,6 +24,7 @@ from buildd.history.history import History
 from buildd.metrics import BuildMetrics
 from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
+from buildd.remote_cache.proofs import LayerProofs
 from buildd.session.attached import AttachedSessions
 from buildd.session.clients import Clients
 from buildd.sources.sources import BuildSources, Stores, open_sources
@@ -147,6 +148,7 @@ def _parts(
     frontends: FrontendParts,
 ) -> Parts:
     engine, content, clients = base.engine, base.content, base.clients
+    proofs = LayerProofs(parts.trees, layers)
     return Parts(
         solver=parts.solver,
         sources=parts.sources,
@@ -163,7 +165,7 @@ def _parts(
         cache=parts.cache,
         created=parts.created,
         caches=Caches(
-            lambda: CacheImports(parts.sources.images, content, clients, engine.images.kept),
+            lambda: CacheImports(parts.sources.images, content, clients, engine.images.kept, proofs.prove),
             CacheExports(content, engine.images, layers, clients, time.time_ns),
         ),
         sessions=base.sessions,

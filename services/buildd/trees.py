@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
@@ -123,6 +123,14 @@ class SnapshotTrees:
                     self._ready.popitem(last=False)
         return chain
 
+    async def unproven(self, tree: Tree) -> Sequence[Layer]:
+        """Make a tree ready; return those of its layers of which no blob was read for that, as they were here."""
+        if not tree.layers:
+            return ()
+        found = await self._apply(tree)
+        await self._storage.layers.stack([layer.diff_id for layer in tree.layers])
+        return found
+
     @asynccontextmanager
     async def writable(self, base: Tree) -> AsyncIterator[ActiveTree]:
         """See ``protocol.Trees``."""
@@ -222,20 +230,30 @@ class SnapshotTrees:
         with suppress(NotFoundError):  # a layer is not stored
             await layers.stack(diff_ids)
             return
-        turns = asyncio.Semaphore(_APPLIED_AT_ONCE)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for layer in {layer.diff_id: layer for layer in tree.layers}.values():
-                    group.create_task(_apply(layers, layer, turns), name=f"apply {layer.diff_id}")
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+        await self._apply(tree)
         await layers.stack(diff_ids)
 
+    async def _apply(self, tree: Tree) -> Sequence[Layer]:
+        """Store the layers of a tree, and return those that were stored already."""
+        turns, layers = asyncio.Semaphore(_APPLIED_AT_ONCE), self._storage.layers
+        try:
+            async with asyncio.TaskGroup() as group:
+                applying = [
+                    (layer, group.create_task(_apply(layers, layer, turns), name=f"apply {layer.diff_id}"))
+                    for layer in {layer.diff_id: layer for layer in tree.layers}.values()
+                ]
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from failures
+        return [layer for layer, task in applying if task.result()]
 
-async def _apply(layers: Layers, layer: Layer, turns: asyncio.Semaphore) -> None:
+
+async def _apply(layers: Layers, layer: Layer, turns: asyncio.Semaphore) -> bool:
+    """Store a layer; say whether it was here."""
+    existed = False
     async with turns, aclosing(layers.apply(as_tar(layer).descriptor, layer.diff_id)) as steps:
-        async for _ in steps:
-            pass
+        async for step in steps:
+            existed = step.existed
+    return existed
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -265,6 +265,9 @@ class ImportedCachesContract:
             await caches.load(CacheOption("registry", {"ref": "gone"}), step)
         assert await caches.find(Digest.of(b"key")) is None
 
+    async def test_of_nothing_everything_is_proven(self, caches: ImportedCaches) -> None:
+        assert await caches.proven((Tree(),), ())
+
 
 @dataclass(frozen=True, slots=True)
 class TreeParts:

@@ -1,6 +1,6 @@
 """The parts of a builder, on fakes, and the fakes themselves keep the contracts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,7 @@ from buildd.build.judging import SourceJudge
 from buildd.build.protocol import Cache, ImportedCaches
 from buildd.build.updates import Updates
 from buildd.exporters.protocol import BuildResult, Exporters
-from buildd.protocol import Directory, FileWorker, ProcessError, Sources, StepContext
+from buildd.protocol import Directory, FileWorker, ProcessError, Sources, StepContext, Tree
 from buildd.remote_cache.imports import CacheImports
 from buildd.session.clients import Clients
 from buildd.session.protocol import SessionInfo
@@ -23,6 +23,7 @@ from buildd.wire.llb.graphs import Graphs
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import Vertex, VertexWarning
 from sampan.errors import NotFoundError
+from sampan.resource.image import Layer
 from tests.contract.build_files import FileParts, FileWorkerContract
 from tests.contract.build_parts import (
     BASE,
@@ -246,6 +247,10 @@ class Nowhere:
         raise NotFoundError(f"{reference}: not found")
 
 
+async def believe(tree: Tree, trusted: Collection[Layer]) -> None:
+    assert not tree.layers or trusted is not None
+
+
 class TestCacheImports(ImportedCachesContract):
     @pytest.fixture
     def step(self) -> StepContext:
@@ -258,6 +263,7 @@ class TestCacheImports(ImportedCachesContract):
             FakeStore(),
             Clients(FakeSessions()),
             lambda: nullcontext("lease"),
+            believe,
         ) as made:
             yield made
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import Edge, HostAddress, Mount, NetMode, Node, SourceOp
-from buildd.protocol import FileStat, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
+from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.provenance.predicate import BuildConfig
 from buildd.source_metadata import AttestationChain, AttestationQuery, Checksum, ChecksumQuery, GitObjects
 from sampan.build.policy import Policies
@@ -63,6 +63,9 @@ class ImportedCaches(Protocol):
 
     async def find(self, key: Digest) -> tuple[Tree, ...] | None:
         """Return a step's outputs, whose layers are here; None if nobody has them."""
+
+    async def proven(self, outputs: Sequence[Tree], inputs: Sequence[Output]) -> bool:
+        """Make them ready, and say whether all of their blobs but those of ``inputs`` are what they are said to be."""
 
 
 class Cache(Protocol):

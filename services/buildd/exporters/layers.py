@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from buildd.content import Content, Images, copy_blob
 from buildd.deferred import is_deferred
-from buildd.protocol import GZIP, PLAIN, ZSTD, FileWorker, Form, Tree
+from buildd.protocol import GZIP, PLAIN, ZSTD, Converted, FileWorker, Form, Tree
 from sampan.errors import NotFoundError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
@@ -130,6 +130,11 @@ class LayerConverter:
             return False
         return True
 
+    async def diff_id(self, digest: Digest) -> Digest:
+        """Return the digest of the tar that is in a blob. InvalidArgumentError: it is damaged; NotFoundError."""
+        async with temporary_tree(self._scratch) as place:
+            return (await self._formed(place, digest, Form(PLAIN))).diff_id
+
     async def _converted(self, layer: Layer, form: Form, lease: str) -> Layer:
         key = layer.descriptor.digest, form
         known = self._forms.get(key)
@@ -146,15 +151,19 @@ class LayerConverter:
 
     async def _convert(self, digest: Digest, form: Form, lease: str) -> Layer:
         async with temporary_tree(self._scratch) as place:
-            source, target = place / "source", place / "target"
-            with await to_thread(source.open, "xb") as file:
-                async with aclosing(self._content.read(digest)) as pieces:
-                    async for piece in pieces:
-                        await to_thread(file.write, piece)
-            converted = await self._files.convert(source, target, form)
+            converted = await self._formed(place, digest, form)
             descriptor = Descriptor(TYPES[form.compression], converted.digest, converted.size)
-            await copy_blob(self._content, _File(target), descriptor, secrets.token_hex(8), lease=lease)
+            await copy_blob(self._content, _File(place / "target"), descriptor, secrets.token_hex(8), lease=lease)
             return Layer(descriptor, converted.diff_id)
+
+    async def _formed(self, place: Path, digest: Digest, form: Form) -> Converted:
+        """Leave a blob in another form at ``target`` in ``place``."""
+        source = place / "source"
+        with await to_thread(source.open, "xb") as file:
+            async with aclosing(self._content.read(digest)) as pieces:
+                async for piece in pieces:
+                    await to_thread(file.write, piece)
+        return await self._files.convert(source, place / "target", form)
 
 
 class _File:

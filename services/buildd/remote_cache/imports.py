@@ -5,20 +5,20 @@ Reference: moby/buildkit, README, "Import cache".
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from buildd.content import Content, copy_blob
-from buildd.protocol import StepContext, Tree
+from buildd.protocol import Output, StepContext, Tree
 from buildd.remote_cache.document import CacheDocument, parse_document
 from buildd.remote_cache.exports import LOCAL, REGISTRY
 from buildd.session.clients import Clients
 from buildd.session.protocol import ClientContent
 from buildd.sources.documents import read_image
 from sampan.build.request import CacheOption
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
+from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
@@ -71,8 +71,13 @@ class CacheImports:
         content: Content,
         clients: Clients,
         kept: Callable[[], AbstractAsyncContextManager[str]],
+        prove: Callable[[Tree, Collection[Layer]], Awaitable[None]],
     ) -> None:
-        """``kept`` keeps a new lease within: by it stays what comes from clients, until a record keeps it."""
+        """Read them; ``prove`` is ``LayerProofs.prove``.
+
+        ``kept`` keeps a new lease within: by it stays what comes from clients, until a record keeps it.
+        """
+        self._prove = prove
         self._images = images
         self._content = content
         self._clients = clients
@@ -119,6 +124,17 @@ class CacheImports:
                 continue
             return outputs
         return None
+
+    async def proven(self, outputs: Sequence[Tree], inputs: Sequence[Output]) -> bool:
+        """Make outputs ready, and say whether all blobs but those of ``inputs`` are the layers they are said to be."""
+        trusted = {layer for each in inputs if isinstance(each, Tree) for layer in each.layers}
+        try:
+            for tree in outputs:
+                await self._prove(tree, trusted)
+        except (DataLossError, InvalidArgumentError, NotFoundError, RemoteError) as error:
+            log.warning("a result of an imported cache is no such thing", error=str(error))
+            return False
+        return True
 
     async def _local(self, option: CacheOption, context: StepContext) -> _Imported:
         what = f"cache in {option.attributes['src']}"

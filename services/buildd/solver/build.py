@@ -45,6 +45,9 @@ class Imports(Protocol):
     async def find(self, key: Digest) -> tuple[Tree, ...] | None:
         """Return a step's outputs, whose layers are here; None if nobody has them."""
 
+    async def proven(self, outputs: Sequence[Tree], inputs: Sequence[Output]) -> bool:
+        """Make them ready, and say whether all of their blobs but those of ``inputs`` are what they are said to be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -304,7 +307,7 @@ class Build:
         found = await self._results.find(key)
         if found is None and self._asker.imports is not None:
             outputs = await self._asker.imports.find(key)
-            if outputs and can_be(op, inputs, outputs) and await self._is_whole(outputs):
+            if outputs and can_be(op, inputs, outputs) and await self._asker.imports.proven(outputs, inputs):
                 found = await self._results.add(key, outputs, about)
         if found is not None:
             self._found += found.ids
@@ -314,15 +317,12 @@ class Build:
         return found
 
     async def _is_whole(self, outputs: Sequence[Tree]) -> bool:
-        """Say whether layers are there, and those from elsewhere what they are said to be.
-
-        What is recorded is believed ever after, but for layers that nothing else has.
-        """
+        """Say whether layers are there; of what is recorded, those that nothing else has are asked for."""
         try:
             for output in outputs:
                 await self._works.parts.trees.ready(output)
         except (DataLossError, InvalidArgumentError, NotFoundError, RemoteError) as error:
-            log.warning("a result of the cache, or of an imported one, is no such thing", error=str(error))
+            log.warning("a result of the cache is no such thing", error=str(error))
             return False
         return True
 

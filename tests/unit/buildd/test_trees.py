@@ -13,7 +13,7 @@ from sampan.errors import DataLossError, NotFoundError, ServiceGoneError
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
-from sampan.resource.snapshot import Mount
+from sampan.resource.snapshot import ApplyProgress, Mount
 from tests.fakes.build_storage import FakeBuildStorage
 
 
@@ -60,11 +60,12 @@ class Stored:
         if not self.here.issuperset(diff_ids):
             raise NotFoundError("a layer is not stored")
 
-    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[None, None]:
-        if descriptor.digest != diff_id:
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
+        existed = diff_id in self.here
+        if not existed and descriptor.digest != diff_id:
             raise DataLossError(f"layer {diff_id}: its bytes are others")
         self.here.add(diff_id)
-        yield None
+        yield ApplyProgress(existed=existed, done=True)
 
 
 class SlowStorage:
@@ -132,3 +133,15 @@ async def test_blobs_that_are_said_to_be_a_layer_that_is_gone_are_looked_at(
     assert await trees.ready(true) == chain  # which is found out when it is used
     with pytest.raises(DataLossError):
         await trees.ready(lie)
+
+
+async def test_layers_that_were_here_have_not_been_read_for_who_asks(
+    storage: SlowStorage, trees: SnapshotTrees
+) -> None:
+    tar = Digest.of(b"tar")
+    true, lie = (Layer(Descriptor(OCI_LAYER, each, 3), tar) for each in (tar, Digest.of(b"lie")))
+    with pytest.raises(DataLossError):
+        await trees.unproven(Tree((lie,)))
+    assert await trees.unproven(Tree((true,))) == []
+    assert await trees.unproven(Tree((lie,))) == [lie]
+    assert await trees.unproven(Tree()) == ()

@@ -1,5 +1,6 @@
 """Caches that go away and come back: to a registry, and to a client's directory."""
 
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
@@ -15,10 +16,12 @@ from buildd.protocol import FileWorker, StepContext, Tree
 from buildd.remote_cache.document import CachedResult, parse_document
 from buildd.remote_cache.exports import CacheExports, check_export, ignores_errors, inline
 from buildd.remote_cache.imports import CacheImports
+from buildd.remote_cache.proofs import LayerProofs
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import CacheOption
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
+from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
 from tests.fakes.build_stores import ExportedFiles, FakeStep, FakeStore, layer
@@ -65,19 +68,23 @@ class Room:
     """Exports and imports on fakes, which are for two builders: what one has, the other has not."""
 
     def __init__(self, scratch: Path) -> None:
-        self.here, self.there = FakeStore(), FakeStore()
+        self.here, self.there, self.scratch = FakeStore(), FakeStore(), scratch
         self.images, self.session = ExportedImages(), Session()
         clients = Clients(cast("Sessions", self))
         self.files = ExportedFiles()
         layers = LayerConverter(self.here, Layers(self.images, self.here), cast("FileWorker", self.files), scratch)
         self.exports = CacheExports(self.here, self.images, layers, clients, lambda: 10**18)
-        self.imports = CacheImports(self, self.there, clients, lambda: self.images.kept())
+        self.proofs = LayerProofs(self, layers)
+        self.imports = CacheImports(self, self.there, clients, lambda: self.images.kept(), self.proofs.prove)
         self.step = FakeStep()
         self.registry: dict[str, tuple[bytes, Sequence[Layer]]] = {}
 
     async def get(self, id: str, timeout_s: float = 5) -> Session:
         assert (id, timeout_s) == ("s", 5)
         return self.session
+
+    async def unproven(self, tree: Tree) -> Sequence[Layer]:
+        return tree.layers
 
     async def bring(self, reference: str, context: StepContext, stack: AsyncExitStack) -> tuple[bytes, Sequence[Layer]]:
         if reference not in self.registry:
@@ -154,6 +161,31 @@ async def test_a_cache_at_a_registry_leaves_no_name_here(room: Room) -> None:
         assert await imports.find(KEY) == (tree,)
         with pytest.raises(NotFoundError):
             await imports.load(CacheOption("registry", {"ref": "elsewhere"}), room.step)
+
+
+def stored(room: Room, blob: bytes, tar: bytes) -> Layer:
+    """A layer with this blob, of which somebody says that this tar is in it."""
+    room.here.blobs[Digest.of(blob)] = blob
+    return Layer(Descriptor(OCI_LAYER_GZIP, Digest.of(blob), len(blob)), Digest.of(tar))
+
+
+async def test_a_blob_that_is_said_to_be_a_layer_that_is_here_is_read(room: Room) -> None:
+    true = stored(room, gzip.compress(b"tar"), b"tar")
+    lie = stored(room, gzip.compress(b"another"), b"tar")
+    damaged = stored(room, gzip.compress(b"tar")[:-9], b"tar")
+    async with room.imports as imports:
+        assert await imports.proven((Tree((true,)),), ())
+        assert not await imports.proven((Tree((true, lie)),), ())
+        assert not await imports.proven((Tree((damaged,)),), ())
+        assert await imports.proven((Tree((lie,)),), (Tree((lie,)),)), "a step stands on what it stands on"
+    assert not list((room.scratch).iterdir())
+
+
+async def test_a_blob_is_read_once(room: Room) -> None:
+    true = stored(room, gzip.compress(b"tar"), b"tar")
+    await room.proofs.prove(Tree((true,)), ())
+    room.here.blobs.clear()
+    await room.proofs.prove(Tree((true,)), ())
 
 
 def test_an_image_carries_its_own_cache() -> None:
