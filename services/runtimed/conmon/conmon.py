@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from runtimed.conmon.process import kill_at_work_on, reap
+from runtimed.conmon.process import kill_at_work_on, reap, runtime_environ
 from runtimed.conmon.running import last_error
 from runtimed.containers.paths import ContainerPaths, ExecPaths
 from sampan.errors import StartError, UnavailableError
@@ -126,13 +126,6 @@ class ReportPipe:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def runtime_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a runtime, and of a conmon that calls one. Nothing of it reaches a container."""
-    # runc does one thing after the other: threads for each processor cost it a tenth of its time and win nothing.
-    # conmon writes times with its own zone, and whoever reads them counts on their width.
-    return {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "GOMAXPROCS": "1", "TZ": "UTC"}
 
 
 class Conmon:

@@ -23,6 +23,7 @@ from typing import Final
 
 from runtimed.cgroups.naming import CgroupDriver, CgroupNames, is_scope, oci_path
 from runtimed.conmon.conmon import CONTAINER_UMASK, SYSTEMD_OPTION
+from runtimed.conmon.process import runtime_environ
 from runtimed.host.advisories import Version, parse_version, vulnerabilities
 from runtimed.host.facts import CgroupLayout, HostFacts
 from sampan.errors import InvalidArgumentError
@@ -292,7 +293,7 @@ def _probe(way: Sequence[str], path: str, scratch: Path, cgroups: CgroupNames) -
         call = [path, "--root", str(bundle / "state")]
         if is_scope(cgroup):
             call.append(SYSTEMD_OPTION)
-        pid_file = bundle / "pid"
+        pid_file, env = bundle / "pid", runtime_environ(os.environ)
         with (bundle / "errors").open("w+b") as errors:
             # The container's first process keeps what it inherits: a pipe would not end with the runtime.
             done = subprocess.run(
@@ -302,20 +303,15 @@ def _probe(way: Sequence[str], path: str, scratch: Path, cgroups: CgroupNames) -
                 stderr=errors,
                 timeout=_TIMEOUT_S,
                 check=False,
+                env=env,
                 umask=CONTAINER_UMASK,  # the cgroup that holds all others is made here
             )
             errors.seek(0)
             message = errors.read().decode(errors="replace")
         if done.returncode == 0:
             _kill(int(pid_file.read_text()))  # runc waits 100 ms between looks at a process that it kills itself
-        subprocess.run(
-            [*call, "delete", "--force", container_id],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        delete = [*call, "delete", "--force", container_id]
+        subprocess.run(delete, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False, env=env)
     return "" if done.returncode == 0 else _last_line(message) or f"exit code {done.returncode}"
 
 

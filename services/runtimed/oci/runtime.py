@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.cgroups.units import change_command
-from runtimed.conmon.conmon import RuntimeCommand, runtime_environ
-from runtimed.conmon.process import Completed, run
+from runtimed.conmon.conmon import RuntimeCommand
+from runtimed.conmon.process import Completed, run, runtime_environ
 from runtimed.conmon.running import last_error
 from sampan.errors import ConflictError, StartError
 

@@ -16,7 +16,8 @@ import termios
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
-from runtimed.conmon.conmon import CONTAINER_UMASK, RuntimeCommand, runtime_environ
+from runtimed.conmon.conmon import CONTAINER_UMASK, RuntimeCommand
+from runtimed.conmon.process import runtime_environ
 from runtimed.conmon.running import last_error
 from runtimed.oci.errors import step_error
 from runtimed.steps.paths import StepPaths

@@ -89,3 +89,28 @@ def test_runc_does_what_crun_does() -> None:
         timeout=1700, check=False,
     )  # fmt: skip
     assert again.returncode == 0, again.stdout[-4000:]
+
+
+_MOUNTS = """
+import os, select, subprocess
+from runtimed.conmon.process import runtime_environ
+with open("/proc/self/mountinfo") as mounts:
+    mounts.read()
+    changes = select.poll()
+    changes.register(mounts, select.POLLPRI)
+    done = subprocess.run(["crun", "state", "of-nobody"], env=runtime_environ(os.environ), capture_output=True)
+    print(done.returncode, len(changes.poll(0)))
+"""
+
+
+def test_a_call_of_crun_mounts_nothing_that_could_stay_if_it_is_killed() -> None:
+    need_root()
+    need("crun", "unshare")
+    setting = Path("/proc/sys/vm/memfd_noexec")
+    if setting.exists() and setting.read_text().strip() != "0":
+        pytest.skip("memory files cannot be executed here")
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _MOUNTS],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1", "0"]
