@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -24,7 +24,7 @@ from runtimed.lifecycle.health import is_checked, unwatched
 from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.pauses import Pauses
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.restart import means_full, next_backoff_s, restarts, starts_with_engine
+from runtimed.lifecycle.restart import means_full, next_backoff_s, restarts
 from runtimed.lifecycle.runner import Runner, Started
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import exit_code as exit_code_for
@@ -144,8 +144,9 @@ class Lifecycle:
                 entry.init_pidfd = -1
             os.close(pidfd)
 
-    async def exited(self, entry: Entry) -> None:
-        """Record that its process has ended, clear up, tell, and do what its policy says."""
+    async def exited(self, entry: Entry, *, unseen: bool = False) -> None:
+        """Record that its process has ended, clear up, tell, and do what its policy says; if it ended ``unseen``, while
+        the engine was away, that is an engine's start, with its own rule, and not a restart. It shows as restarting."""
         async with entry.lock:
             if entry.status not in UP:
                 return
@@ -153,7 +154,9 @@ class Lifecycle:
             # What is not recorded yet is to be found again, should this process end before it is.
             await self._clear(entry, keep_exit=not self._memory.is_recorded(entry))
             self._tell(entry, end, restarting=again)
-        if again:
+        if again and unseen:
+            await self.start_by_policy(entry)
+        elif again:
             self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
         elif entry.container.spec.auto_remove and not entry.restarting:
             await self._removal.remove_entry(entry, volumes=True)
@@ -237,13 +240,16 @@ class Lifecycle:
             if entry.status is not Status.RESTARTING:
                 return
             self._metrics.restarted()
-            try:
-                await self._start_locked(entry, entry.container.restart_count + 1)
-            except Exception as error:
-                if not means_full(error):
-                    raise
-                log.warning("restart waits for space on the disk", container=entry.id, error=str(error))
-                self.restart_by_policy(entry)
+            await self._or_later(entry, self._start_locked(entry, entry.container.restart_count + 1))
+
+    async def _or_later(self, entry: Entry, start: Awaitable[None]) -> None:
+        try:
+            await start
+        except Exception as error:
+            if entry.status is not Status.RESTARTING:
+                raise
+            log.warning("restart waits for space on the disk", container=entry.id, error=str(error))
+            self.restart_by_policy(entry)
 
     def restart_by_policy(self, entry: Entry) -> None:
         """Go on waiting for the next start of a container that was to be restarted by an earlier process of ours."""
@@ -252,23 +258,17 @@ class Lifecycle:
 
     async def start_by_policy(self, entry: Entry) -> None:
         """Start a container because the engine was started; it counts as one that was never stopped or restarted."""
-        await self._background.finish(self._start_by_policy(entry), f"start {entry.id}")
+        await self._background.finish(self._start_by_policy(entry, entry.status), f"start {entry.id}")
 
-    async def _start_by_policy(self, entry: Entry) -> None:
+    async def _start_by_policy(self, entry: Entry, status: Status) -> None:
         async with entry.lock:
-            if entry.status is Status.EXITED and self._memory.by_id(entry.id) is entry:
-                await self._start_anew(entry)
+            # Somebody may have started, stopped or removed it meanwhile.
+            if entry.status is status and self._memory.by_id(entry.id) is entry:
+                await self._or_later(entry, self._start_anew(entry))
 
     async def _start_anew(self, entry: Entry) -> None:
         entry.stop_requested = entry.stopped_by_request = False
         await self._start_locked(entry, 0)
-
-    async def ended_unseen(self, entry: Entry) -> None:
-        """Record the exit of a container that ended while the engine was away, and start it if its policy says so."""
-        entry.stop_requested = True  # what follows is an engine's start, with its own rule, and not a restart
-        await self.exited(entry)
-        if entry.status is Status.EXITED and starts_with_engine(entry):
-            await self.start_by_policy(entry)
 
     async def stop(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
         """Signal, wait, SIGKILL; returns when its exit is recorded. A caller who leaves changes nothing.

@@ -160,7 +160,7 @@ class Recovery:
             await self._undo_start(entry)
         elif entry.status in UP:
             self._background.watch(
-                self._guarded(entry, lambda: self._lifecycle.ended_unseen(entry)), f"exit of {entry.id}"
+                self._guarded(entry, lambda: self._lifecycle.exited(entry, unseen=True)), f"exit of {entry.id}"
             )
         elif entry.status is Status.RESTARTING:
             entry.down.clear()
@@ -190,13 +190,13 @@ class Recovery:
         await kill_at_work_on(self._paths.container(entry.id).bundle)
         await self._runner.clear(entry.container)
         state = entry.container.state
-        restarting = state.status is Status.RESTARTING
-        status = Status.EXITED if restarting else state.status
         error = "the engine was stopped while it was starting"
-        await self._memory.set_state(entry, replace(state, status=status, pid=0, error=error), happened=True)
+        await self._memory.set_state(entry, replace(state, pid=0, error=error), happened=True)
         if entry.container.spec.auto_remove:
             self._remove_later(entry)  # as after every start that failed
-        elif restarting or (status is Status.EXITED and starts_with_engine(entry)):
+        elif state.status is Status.RESTARTING or (state.status is Status.EXITED and starts_with_engine(entry)):
+            if state.status is Status.RESTARTING:
+                entry.down.clear()
             self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
 
     def _remove_strays(self, entries: Iterable[Entry]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.memory_store import Entry
+from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.lifecycle import joins, runner
 from sampan.errors import StartError
 from sampan.resource.container import EndpointState, Status
@@ -214,6 +214,21 @@ async def test_exit(cases: Cases, code: int) -> None:
 async def test_exit_with_a_policy_that_starts_it_again(cases: Cases, policy: RestartPolicy) -> None:
     spec = replace(SPEC, restart_policy=policy)
     assert await cases.run(running(spec), exits(3), is_in(Status.RUNNING)) > 10
+
+
+async def test_one_that_its_policy_starts_again_never_shows_as_exited(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: set[Status] = set()
+    record = MemoryStore.set_state
+
+    async def record_and_show(memory: MemoryStore, entry: Entry, *state: object, **fields: object) -> None:
+        await record(memory, entry, *state, **fields)  # type: ignore[arg-type]  # handed on as they are
+        shown.add(entry.status)
+
+    monkeypatch.setattr(MemoryStore, "set_state", record_and_show)
+    await cases.run(running(replace(SPEC, restart_policy=ALWAYS)), exits(3), is_in(Status.RUNNING))
+    assert shown == {Status.CREATED, Status.RUNNING, Status.RESTARTING}
 
 
 async def test_exit_of_one_that_is_removed_with_it(cases: Cases) -> None:
