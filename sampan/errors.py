@@ -28,10 +28,14 @@ A message is one sentence that names the thing and, where there is one, the way 
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 
 class SampanError(Exception):
     """Something expected went wrong."""
+
+
+_Error = TypeVar("_Error", bound=SampanError)
 
 
 class InvalidArgumentError(SampanError):
@@ -121,3 +125,13 @@ class ImageMountError(StartError):
 
 class InternalError(SampanError):
     """Another service of the engine failed by a bug of its own; its log has the details, under the request's id."""
+
+
+def reworded(error: _Error, words: str) -> _Error:
+    """Return an error like ``error``, of its kind and with all that it carries, that says ``words``.
+
+    Kinds are not called for this: some are made of other things than words.
+    """
+    made = type(error).__new__(type(error), words)
+    made.__dict__.update(error.__dict__)
+    return made

@@ -25,7 +25,7 @@ from buildd.protocol import FileWorker, Output, StepContext, Tree, Trees
 from buildd.provenance.materials import digest_set
 from buildd.session.clients import Clients
 from sampan.build.request import Export
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError, reworded
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ImageDetails
@@ -179,7 +179,7 @@ class BuildExporters:
                         there = step.phase is not PushPhase.PUSHING
                         context.status(f"pushing {step.digest}", current=step.offset, total=step.total, done=there)
         except SampanError as error:
-            raise type(error)(f"failed to push {name}: {error}") from error
+            raise reworded(error, f"failed to push {name}: {error}") from error
         context.status(said, done=True)
 
     async def _archive(

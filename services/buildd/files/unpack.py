@@ -21,7 +21,7 @@ from buildd.files.target import (
     translated,
     write,
 )
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import InvalidArgumentError, SampanError, reworded
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.inflate import inflate
 from sampan.tar.reader import TarReader
@@ -58,7 +58,7 @@ def unpack(archive: int, name: str, target: Root, dest: str, owner: Ids | None, 
         except OSError as error:
             raise translated(error, f"cannot unpack {name}") from error
         except SampanError as error:
-            raise type(error)(f"cannot unpack {name}: {error}") from error
+            raise reworded(error, f"cannot unpack {name}: {error}") from error
         unpacking.finish()
     return True
 
@@ -110,7 +110,7 @@ class _Unpacking:
         except OSError as error:
             raise translated(error, f"entry {entry.shown}") from error
         except SampanError as error:
-            raise type(error)(f"entry {entry.shown}: {error}") from error
+            raise reworded(error, f"entry {entry.shown}: {error}") from error
 
     def finish(self) -> None:
         """Give directories what is theirs, deepest first, so that no time changes again."""

@@ -18,7 +18,7 @@ from buildd.llb.ops import Copy, DiffOp, ExecOp, FileOp, MergeOp, Mount, MountTy
 from buildd.protocol import Directory, FileWorker, Output, Pinned, Selection, Tree
 from buildd.solver.flights import AT_ONCE
 from sampan.cancellation import together
-from sampan.errors import NotFoundError, SampanError, ServiceGoneError
+from sampan.errors import NotFoundError, SampanError, ServiceGoneError, reworded
 from sampan.oci.digest import Digest
 
 _EVERYTHING: Final = Selection()
@@ -146,7 +146,7 @@ async def pinned(op: SourceOp, pinning: Awaitable[Pinned]) -> Pinned:
     except SampanError as error:
         if op.identifier.startswith("local://"):
             raise
-        raise type(error)(f"{LOADING}{error}") from error
+        raise reworded(error, f"{LOADING}{error}") from error
 
 
 async def _part(output: Output, reads: Reads, files: FileWorker) -> Digest:

@@ -6,7 +6,7 @@ Reference: moby/buildkit, solver/pb/attr.go.
 import json
 from collections.abc import Mapping, Sequence
 
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 
 
@@ -53,8 +53,3 @@ def digest(attributes: Mapping[str, str], name: str) -> Digest | None:
     """Return an attribute that is a digest, None if it is not there. Raises InvalidArgumentError: it is none."""
     text = attributes.get(name, "")
     return Digest.parse(text) if text else None
-
-
-def reworded(error: SampanError, message: str) -> SampanError:
-    """Return an error of the same kind that says ``message``."""
-    return type(error)(message)

@@ -18,7 +18,7 @@ from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepConte
 from buildd.session.clients import Clients
 from buildd.source_metadata import AttestationChain, AttestationQuery
 from buildd.sources.attestations import Attestations
-from buildd.sources.attributes import check_attributes, number, reworded
+from buildd.sources.attributes import check_attributes, number
 from buildd.sources.documents import FoundImage, read_document, read_image
 from buildd.sources.held import HeldImages, Key, NamedImages
 from sampan.errors import (
@@ -29,6 +29,7 @@ from sampan.errors import (
     RemoteError,
     SampanError,
     UnavailableError,
+    reworded,
 )
 from sampan.oci.descriptor import INDEXES
 from sampan.oci.digest import Digest

@@ -35,7 +35,7 @@ from sampan import limits
 from sampan.docker.options.check import check_options
 from sampan.docker.options.limits import check_limits
 from sampan.docker.options.restart import check_restart
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, reworded
 from sampan.log import log
 from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
@@ -294,7 +294,7 @@ class Containers:
             await self._memory.until_decided(new, entry.container.spec.owner)
             await self._background.finish(self._rename(entry, new), f"rename {entry.id}")
         except (InvalidArgumentError, ConflictError) as error:
-            raise type(error)(f"Error when allocating new name: {error}") from error
+            raise reworded(error, f"Error when allocating new name: {error}") from error
         self._events.container(entry.container, "rename", oldName=f"/{old}")
 
     async def _rename(self, entry: Entry, name: str) -> None:

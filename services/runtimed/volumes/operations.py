@@ -22,7 +22,7 @@ from runtimed.volumes.store import Filled, Hold, VolumeStore
 from runtimed.volumes.users import Users, volumes_of
 from sampan import limits
 from sampan.docker.options.mounts import check_mounts, check_volume_name, normal
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, RemoteError, SampanError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, RemoteError, SampanError, reworded
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
@@ -146,7 +146,7 @@ class LocalVolumes:
         try:
             await self._plugged.make(driver, name, dict(options))
         except (NotFoundError, RemoteError) as error:
-            raise type(error)(f"create {name}: {error}") from error
+            raise reworded(error, f"create {name}: {error}") from error
 
     async def get(self, name: str) -> Volume:
         """Return a volume. Raises NotFoundError in Docker's words."""

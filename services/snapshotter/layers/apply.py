@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.cancellation import to_the_end
-from sampan.errors import SampanError
+from sampan.errors import SampanError, reworded
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -170,7 +170,7 @@ class Applier:
             outcome = "applied"
         except SampanError as error:
             outcome = type(error).__name__.removesuffix("Error")
-            raise type(error)(f"layer {diff_id}: {error}") from error
+            raise reworded(error, f"layer {diff_id}: {error}") from error
         except OSError as error:
             outcome = "Disk"
             raise SampanError(f"layer {diff_id}: cannot be stored: {error.strerror}") from error

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError
+from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError, reworded
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from sampan.tar.sparse import write_parts
@@ -62,7 +62,7 @@ class Extractor:
                 except OSError as error:
                     raise _translated(entry, error) from error
                 except SampanError as error:
-                    raise type(error)(f"entry {entry.shown}: {error}") from error
+                    raise reworded(error, f"entry {entry.shown}: {error}") from error
             self._finish()
         finally:
             self._directories.close()

@@ -20,7 +20,7 @@ from buildd.wire.llb.encode import metadata_to_proto, op_to_proto, range_to_prot
 from buildd.wire.llb.steps import build_config
 from sampan.api.buildkit.solver.v1 import ops_pb2 as pb
 from sampan.build.progress import Position
-from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.errors import InvalidArgumentError, UnimplementedError, reworded
 from sampan.oci.digest import Digest
 
 # Of one definition. BuildKit has no such limit but that of a message, 16 MiB: about this many, if nothing is said about
@@ -76,7 +76,7 @@ class Graphs:
         try:
             return self._load(definition, taken)
         except (InvalidArgumentError, UnimplementedError) as error:
-            raise type(error)(f"failed to load LLB: {error}") from error
+            raise reworded(error, f"failed to load LLB: {error}") from error
 
     def _load(self, definition: bytes, taken: _Taken | None) -> Edge | None:
         try:
@@ -150,7 +150,7 @@ class Graphs:
             op = op_from_proto(message)
             metadata = metadata_from_proto(said, positions, op)
         except (InvalidArgumentError, UnimplementedError) as error:
-            raise type(error)(f"{error} (vertex {digest})") from error
+            raise reworded(error, f"{error} (vertex {digest})") from error
         inputs = tuple(_edge(each, nodes, digest) for each in message.inputs)
         asked, op = op, taken(op) if taken is not None and isinstance(op, SourceOp) else op
         node = Node(

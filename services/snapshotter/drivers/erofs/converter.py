@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError
+from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError, reworded
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.drivers.erofs import layout
@@ -97,7 +97,7 @@ class Converter:
                 kind = ResourceExhaustedError if error.errno in _FULL else InvalidArgumentError
                 raise kind(f"entry {entry.shown}: {error.strerror}") from error
             except SampanError as error:
-                raise type(error)(f"entry {entry.shown}: {error}") from error
+                raise reworded(error, f"entry {entry.shown}: {error}") from error
         try:
             self._finish()
         except OSError as error:
