@@ -25,6 +25,7 @@ _FREE_NAMES = frozenset(("__init__", "__main__", "main", "protocol", "metrics", 
 
 # Short files with one user that stay files, and why.
 _KEPT = {
+    "buildd.sources.attributes": "what six kinds of sources read alike",
     "buildd.configuration": "the supervisor reads it as well, and does not import the builder for that",
     "dockerapi.container.rows": "held by the backend, which knows no handler",
     "imaged.registry.addresses": "imported with the first request: it brings aiohttp, a third of a second and 8 MB",

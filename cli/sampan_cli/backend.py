@@ -6,8 +6,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from sampan.build.filters import PruneLimits
 from sampan.build.protocols import Builder
-from sampan.build.request import PruneOptions
 from sampan.disk import Collected, StoredObject
 from sampan.docker.views.info_view import EngineFacts
 from sampan.engine.check import Logins, Options
@@ -284,6 +284,9 @@ class ImageBackend(PullBackend, PushBackend, Protocol):
     ) -> tuple[Step, ...]:
         """Remove a name or an image."""
 
+    async def read_until(self, filters: Mapping[str, Sequence[str]]) -> int | None:
+        """Return the moment that ``until`` names."""
+
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> PrunedImages:
         """Remove images that nothing uses."""
 
@@ -319,7 +322,9 @@ class BuilderBackend(Protocol):
     def builds(self) -> Builder:
         """What builds."""
 
-    async def prune_build_cache(self, options: PruneOptions, *, leftovers: bool = False) -> PrunedCache:
+    async def prune_build_cache(
+        self, filters: Mapping[str, Sequence[str]], limits: PruneLimits, *, dates: bool = False
+    ) -> PrunedCache:
         """Remove records of the build cache, and what broken pulls left."""
 
 

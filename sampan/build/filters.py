@@ -5,6 +5,7 @@ Reference: Docker Engine API 1.43, "BuildPrune".
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sampan.build.request import PruneOptions
@@ -23,14 +24,17 @@ _LABELS: Final = ("label", "label!")
 CACHE_FILTERS: Final = (*_AGES, *sorted(_TRUTHS | _PARTS | _WHOLE))
 
 
-def prune_options(
-    filters: Mapping[str, Sequence[str]],
-    *,
-    all: bool = False,
-    reserved_bytes: int = 0,
-    max_used_bytes: int = 0,
-    min_free_bytes: int = 0,
-) -> PruneOptions:
+@dataclass(frozen=True, slots=True)
+class PruneLimits:
+    """How far a prune goes, whatever its filters choose."""
+
+    all: bool = False  # also internal records and those that images share
+    reserved_bytes: int = 0  # stays in any case
+    max_used_bytes: int = 0
+    min_free_bytes: int = 0
+
+
+def prune_options(filters: Mapping[str, Sequence[str]], limits: PruneLimits) -> PruneOptions:
     """Return what is to be pruned.
 
     Raises:
@@ -38,11 +42,11 @@ def prune_options(
     """
     return PruneOptions(
         filters=_terms(filters),
-        all=all,
         keep_duration_ns=_unused_for_ns(filters),
-        reserved_bytes=reserved_bytes,
-        max_used_bytes=max_used_bytes,
-        min_free_bytes=min_free_bytes,
+        all=limits.all,
+        reserved_bytes=limits.reserved_bytes,
+        max_used_bytes=limits.max_used_bytes,
+        min_free_bytes=limits.min_free_bytes,
     )
 
 

@@ -44,8 +44,8 @@ def truth(filters: Filters, key: str) -> bool | None:
     return filter_bool(key, tuple(values)) if values else None
 
 
-def until_ns(filters: Filters, now_ns: int) -> int | None:
-    """Return the moment that ``until`` names, in nanoseconds since 1970; None if it is not given.
+def until_ns(filters: Filters, now_ns: int, offset_s: int | None = None) -> int | None:
+    """Return the moment that ``until`` names, read as by ``parse_moment``; None if it is not given.
 
     Raises:
         InvalidArgumentError: it is no moment, or there are several.
@@ -53,7 +53,7 @@ def until_ns(filters: Filters, now_ns: int) -> int | None:
     values = filters.get("until", ())
     if len(values) > 1:
         raise InvalidArgumentError("more than one until filter specified")
-    return parse_moment(values[0], now_ns) if values else None
+    return parse_moment(values[0], now_ns, offset_s) if values else None
 
 
 def label_test(filters: Filters) -> Callable[[Labels], bool]:

@@ -59,17 +59,22 @@ def local_moment(moment: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S}{fraction} {local:%z %Z}"
 
 
+def zoned(moment: datetime) -> str:
+    """Return RFC 3339 in the zone that is local here."""
+    return moment.astimezone().isoformat().replace("+00:00", "Z")
+
+
 def to_ns(moment: datetime) -> int:
     """Return a datetime, which knows microseconds, in nanoseconds since 1970."""
     return int(moment.timestamp() * 1e6) * 1000
 
 
-def parse_moment(text: str, now_ns: int) -> int:
+def parse_moment(text: str, now_ns: int, offset_s: int | None = None) -> int:
     """Read the moment that a filter or an option names, as Docker's GetTimestamp does.
 
     It is a duration before now (``1h30m``; a negative one is after now), seconds since 1970 with a fraction, or a date
     with as much of the time as is known: ``2026-01-31``, ``2026-01-31T08``, ``2026-01-31T08:00:00.5+01:00``. Without a
-    zone it is in the local one, with the offset that holds now.
+    zone it is in one that is ``offset_s`` ahead of UTC; None: in the local one, with the offset that holds now.
 
     Returns:
         nanoseconds since 1970; beyond the years 1 to 9999, the nearest end of them.
@@ -82,7 +87,9 @@ def parse_moment(text: str, now_ns: int) -> int:
             return _within(now_ns - parse_duration(text))
         except InvalidArgumentError:
             pass
-    if (date := _date_ns(text, now_ns)) is not None:
+    if offset_s is None:
+        offset_s = _local_offset_s(now_ns)
+    if (date := _date_ns(text, offset_s)) is not None:
         return date
     if "-" not in text and (unix := _unix_ns(text)) is not None:
         return unix
@@ -103,7 +110,7 @@ def parse_point(text: str, name: str) -> int:
     if (unix := _unix_ns(text)) is not None:
         return unix
     try:
-        date = _date_ns(text, time.time_ns()) if "T" in text else None
+        date = _date_ns(text, _local_offset_s(time.time_ns())) if "T" in text else None
     except InvalidArgumentError:
         date = None
     if date is None:
@@ -121,8 +128,8 @@ def _unix_ns(text: str) -> int | None:
     return _within(-total if match[1] == "-" else total)
 
 
-def _date_ns(text: str, now_ns: int) -> int | None:
-    """Return the moment of a date; None if it is written like none.
+def _date_ns(text: str, local_s: int) -> int | None:
+    """Return the moment of a date, one without a zone ``local_s`` ahead of UTC; None if it is written like none.
 
     Raises:
         InvalidArgumentError: it is written like one, and there is no such day or hour.
@@ -138,16 +145,20 @@ def _date_ns(text: str, now_ns: int) -> int | None:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise InvalidArgumentError(f"parsing time {quoted(text)}: day out of range") from None
-    seconds = int(moment.timestamp()) - _offset_s(match, now_ns)
+    seconds = int(moment.timestamp()) - _offset_s(match, local_s)
     return _within(seconds * _SECOND_NS + int((match[7] or "").ljust(9, "0")))
 
 
-def _offset_s(match: re.Match[str], now_ns: int) -> int:
+def _offset_s(match: re.Match[str], local_s: int) -> int:
     """Return how far the zone of a date is ahead of UTC, in seconds."""
     if match[8]:
         return (int(match[9]) * 3600 + int(match[10]) * 60) * (-1 if match[8] == "-" else 1)
     if match[0].endswith("Z"):
         return 0
+    return local_s
+
+
+def _local_offset_s(now_ns: int) -> int:
     return time.localtime(now_ns // _SECOND_NS).tm_gmtoff
 
 

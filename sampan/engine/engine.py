@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sampan.client.services import Services
 
 if TYPE_CHECKING:
-    from sampan.build.request import PruneOptions
+    from sampan.build.filters import PruneLimits
     from sampan.disk import Collected, StoredObject
     from sampan.docker.views.info_view import EngineFacts
     from sampan.engine.check import Logins
@@ -205,6 +205,17 @@ class Engine(Services):
 
         return (await remove.remove(self, image, force=force, no_prune=no_prune, platforms=platforms)).steps
 
+    async def read_until(self, filters: Mapping[str, Sequence[str]]) -> int | None:
+        """Return the moment that ``until`` names by the engine's clock and zone, in nanoseconds; None: it is not given.
+
+        Raises:
+            InvalidArgumentError: it is no moment, or there are several.
+            UnavailableError: runtimed does not answer.
+        """
+        from sampan.engine import image_filters
+
+        return await image_filters.read_until(self, filters)
+
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> "PrunedImages":
         """Remove images that nothing uses: untagged ones, or with ``dangling=false`` all of them; then run a pass.
 
@@ -226,8 +237,12 @@ class Engine(Services):
 
         return await garbage.collect(self, leftovers=leftovers)
 
-    async def prune_build_cache(self, options: "PruneOptions", *, leftovers: bool = False) -> "PrunedCache":
-        """Remove records of the build cache, and with ``leftovers`` what broken pulls left; tell whoever listens.
+    async def prune_build_cache(
+        self, filters: Mapping[str, Sequence[str]], limits: "PruneLimits", *, dates: bool = False
+    ) -> "PrunedCache":
+        """Remove records of the build cache, and without filters what broken pulls left; tell whoever listens.
+
+        With ``dates``, ``until`` is a moment as for images, and not only a duration.
 
         Raises:
             InvalidArgumentError: a filter that cannot be.
@@ -235,7 +250,7 @@ class Engine(Services):
         """
         from sampan.engine import garbage
 
-        return await garbage.prune_build_cache(self, options, leftovers=leftovers)
+        return await garbage.prune_build_cache(self, filters, limits, dates=dates)
 
     async def facts(self) -> "EngineFacts":
         """Return what the services say about themselves, for ``info``."""

@@ -1,28 +1,27 @@
 """What nothing needs any more: garbage collection on demand, and images that nothing uses."""
 
-import time
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from sampan.disk import NOTHING_FREED, Collected, Freed
-from sampan.docker.filters import Filters
+from sampan.docker.filters import Filters, until_ns
 from sampan.engine import publish
-from sampan.engine.image_filters import prunable
-from sampan.engine.parts import HasBuilds, HasEvents, HasStores
+from sampan.engine.image_filters import prunable, read_clock, read_until
+from sampan.engine.parts import HasBuilds, HasEvents, HasHost, HasStores
 from sampan.engine.remove import Removal, Removing, Step, finish, image_uses
 from sampan.errors import UnavailableError
 from sampan.resource.listing import ALL_OF_EVERYONE
 
 if TYPE_CHECKING:
-    from sampan.build.request import PruneOptions
+    from sampan.build.filters import PruneLimits
 
 
-class PruningBuilds(HasBuilds, HasStores, HasEvents, Protocol):
+class PruningBuilds(HasBuilds, HasStores, HasHost, HasEvents, Protocol):
     """What keeps the build cache, and those who are told."""
 
 
-class Pruning(Removing, HasStores, Protocol):
+class Pruning(Removing, HasStores, HasHost, Protocol):
     """What images and their content are removed from, and those who are told."""
 
 
@@ -46,15 +45,26 @@ class PrunedCache:
     reclaimed_bytes: int
 
 
-async def prune_build_cache(services: PruningBuilds, options: "PruneOptions", *, leftovers: bool) -> PrunedCache:
+async def prune_build_cache(
+    services: PruningBuilds, filters: Filters, limits: "PruneLimits", *, dates: bool
+) -> PrunedCache:
     """See ``Engine.prune_build_cache``."""
+    from sampan.build.filters import prune_options
+
+    if dates and filters.get("until"):
+        now_ns, offset_s = await read_clock(services)
+        until = until_ns(filters, now_ns, offset_s) or 0
+        options = prune_options({key: values for key, values in filters.items() if key != "until"}, limits)
+        options = replace(options, keep_duration_ns=max(now_ns - until, 0))
+    else:
+        options = prune_options(filters, limits)
     gone: list[str] = []
     reclaimed = 0
     async with aclosing(services.builds.prune(options)) as records:
         async for record in records:
             gone.append(record.id)
             reclaimed += record.size_bytes
-    if leftovers:
+    if not filters:  # which no filter is about
         reclaimed += (await collect(services, leftovers=True)).reclaimed_bytes
     await publish.pruned(services.events, "builder", reclaimed)
     return PrunedCache(tuple(gone), reclaimed)
@@ -70,7 +80,7 @@ class PrunedImages:
 
 async def prune_images(services: Pruning, filters: Filters) -> PrunedImages:
     """See ``Engine.prune_images``."""
-    asked = prunable(filters, time.time_ns())
+    asked = prunable(filters, await read_until(services, filters))
     images = await services.images.list()
     listed = await services.containers.list(ALL_OF_EVERYONE)
     in_use = image_uses(listed)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sampan.docker.filters import Filters, check_known, label_test, truth, until_ns
+from sampan.docker.times import to_ns
 from sampan.engine.listing import list_containers
-from sampan.engine.parts import ImageLookup
+from sampan.engine.parts import HasHost, ImageLookup
 from sampan.errors import NotFoundError
 from sampan.oci.platform import parse_platform
 from sampan.oci.reference import parse_reference
@@ -31,6 +33,31 @@ def hidden(images: Sequence[ImageDetails], filters: Filters, *, everything: bool
     return frozenset(one.id for one in images if one.id in parents and not (one.repo_tags or one.repo_digests))
 
 
+async def read_until(services: HasHost, filters: Filters) -> int | None:
+    """Return the moment that ``until`` names, in nanoseconds since 1970; None if it is not given.
+
+    The engine's clock says from when durations count, and its zone is that of dates without one, whoever asks from
+    wherever: runtimed reads this filter likewise when it is about containers and networks.
+
+    Raises:
+        InvalidArgumentError: it is no moment, or there are several.
+        UnavailableError: runtimed does not answer.
+    """
+    if not filters.get("until"):
+        return None
+    return until_ns(filters, *await read_clock(services))
+
+
+async def read_clock(services: HasHost) -> tuple[int, int]:
+    """Return the engine's time, in nanoseconds since 1970, and how far its zone is ahead of UTC, in seconds.
+
+    Raises:
+        UnavailableError: runtimed does not answer.
+    """
+    told = datetime.fromisoformat((await services.host.info()).system_time)
+    return to_ns(told), int((told.utcoffset() or timedelta()).total_seconds())
+
+
 @dataclass(frozen=True, slots=True)
 class Prunable:
     """What a prune is about."""
@@ -40,12 +67,16 @@ class Prunable:
 
 
 def choose(
-    images: Sequence[ImageDetails], filters: Filters, now_ns: int, everything: Sequence[ImageDetails] | None = None
+    images: Sequence[ImageDetails],
+    filters: Filters,
+    until: int | None = None,
+    everything: Sequence[ImageDetails] | None = None,
 ) -> list[ImageDetails]:
     """Return the images that pass every filter; of a filter's values one is enough, of labels all are needed.
 
-    With ``reference`` an image comes with only those of its names that match. If ``images`` are a part of all that
-    are here, ``everything`` is where ``before`` and ``since`` look their names up.
+    With ``reference`` an image comes with only those of its names that match. ``until`` is the moment that the filter
+    of this name stands for, as ``read_until`` says. If ``images`` are a part of all that are here, ``everything`` is
+    where ``before`` and ``since`` look their names up.
 
     Raises:
         InvalidArgumentError: an unknown filter or a bad value.
@@ -64,7 +95,7 @@ def choose(
     for name in filters.get("since", ()):
         limit = created_ns(_find(everything, name))
         chosen = [image for image in chosen if created_ns(image) > limit]
-    if (until := until_ns(filters, now_ns)) is not None:
+    if until is not None:
         chosen = [image for image in chosen if created_ns(image) <= until]
     if "reference" in filters:
         patterns = [glob(pattern) for pattern in filters["reference"]]
@@ -72,14 +103,14 @@ def choose(
     return chosen
 
 
-def prunable(filters: Filters, now_ns: int) -> Prunable:
-    """Return what a prune with these filters may remove, if nothing uses it.
+def prunable(filters: Filters, limit: int | None) -> Prunable:
+    """Return what a prune with these filters may remove, if nothing uses it; ``limit`` is the moment of ``until``.
 
     Raises:
         InvalidArgumentError: an unknown filter or a bad value.
     """
     check_known(filters, PRUNED)
-    dangling, limit, labelled = truth(filters, "dangling"), until_ns(filters, now_ns), label_test(filters)
+    dangling, labelled = truth(filters, "dangling"), label_test(filters)
 
     def wanted(image: ImageDetails) -> bool:
         return labelled(image.config.labels) and (limit is None or created_ns(image) <= limit)

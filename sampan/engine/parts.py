@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # what a command line never calls need not be imported
     from sampan.resource.container import ContainerDetails
     from sampan.resource.image import ImageDetails
     from sampan.resource.listing import Filters, Page, Selection
-    from sampan.resource.protocols import Containers, Events, Volumes
+    from sampan.resource.protocols import Containers, Events, Host, Volumes
     from sampan.resource.snapshot import DriversReport, SnapshotUsage
     from sampan.resource.storage.images import Images
     from sampan.resource.storage.snapshots import Differ, Layers, Snapshots
@@ -114,6 +114,14 @@ class HasEvents(Protocol):
     @property
     def events(self) -> "Events":
         """Events."""
+
+
+class HasHost(Protocol):
+    """Has a host."""
+
+    @property
+    def host(self) -> "Host":
+        """The host as runtimed sees it."""
 
 
 class HasStores(Protocol):

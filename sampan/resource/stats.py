@@ -45,6 +45,7 @@ class HostInfo:
     ipv4_forwarding: bool = False  # the kernel's, at present
     default_address_pools: tuple[str, ...] = ()  # by its configuration: "10.200.0.0/16:24"
     init_path: str = ""  # of the program for --init; empty: none is installed
+    system_time: str = ""  # RFC 3339, in the zone of the engine
 
 
 @dataclass(frozen=True, slots=True)

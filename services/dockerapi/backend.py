@@ -10,8 +10,8 @@ from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.metrics import ApiMetrics
 from dockerapi.rights.peer import Peer
+from sampan.build.filters import PruneLimits
 from sampan.build.protocols import Builder
-from sampan.build.request import PruneOptions
 from sampan.docker.views.info_view import EngineFacts
 from sampan.engine.commit import CommitOptions
 from sampan.engine.df import CacheUse, DiskUse
@@ -282,6 +282,9 @@ class ImageBackend(Protocol):
     ) -> tuple[Step, ...]:
         """Remove a name or an image."""
 
+    async def read_until(self, filters: Mapping[str, Sequence[str]]) -> int | None:
+        """Return the moment that ``until`` names."""
+
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> PrunedImages:
         """Remove images that nothing uses."""
 
@@ -324,7 +327,7 @@ class SystemBackend(Protocol):
     async def cache_use(self) -> CacheUse:
         """Return the build cache's records, or why they are missing."""
 
-    async def prune_build_cache(self, options: PruneOptions, *, leftovers: bool = False) -> PrunedCache:
+    async def prune_build_cache(self, filters: Mapping[str, Sequence[str]], limits: PruneLimits) -> PrunedCache:
         """Remove records of the build cache, and what broken pulls left."""
 
 

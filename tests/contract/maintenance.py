@@ -1,5 +1,8 @@
 """What services promise of themselves: ``resource.protocols.Host``, ``disk.Disk`` and ``check.Check``."""
 
+from dataclasses import replace
+from datetime import datetime
+
 import pytest
 
 from sampan.check import KINDS, Amount, Check, Finding, Means
@@ -25,7 +28,12 @@ class HostContract:
         assert "local" in info.volume_drivers
 
     async def test_asking_changes_nothing(self, host: Host) -> None:
-        assert await host.info() == await host.info()
+        first, second = await host.info(), await host.info()
+        assert replace(first, system_time="") == replace(second, system_time="")
+
+    async def test_the_engine_s_time_says_its_zone(self, host: Host) -> None:
+        told = datetime.fromisoformat((await host.info()).system_time)
+        assert told.utcoffset() is not None
 
 
 async def stored(disk: Disk) -> list[StoredObject]:

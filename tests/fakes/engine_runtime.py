@@ -5,10 +5,12 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.events import matches
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2, execs_pb2_grpc, spec_pb2
+from sampan.docker.times import zoned
 from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError, UnavailableError
 from sampan.resource.event import Event
 from sampan.resource.listing import EVERYONE, NO_FILTERS, Filters
@@ -136,6 +138,7 @@ class FakeHost:
     def __init__(self, events: FakeEvents) -> None:
         self._events = events
         self.seccomp_profile = "builtin"
+        self.system_time = ""  # empty: what this process has
 
     async def info(self) -> HostInfo:
         return HostInfo(
@@ -154,6 +157,7 @@ class FakeHost:
             events=len(self._events.published),
             limits=("memory", "swap", "cpu_quota", "cpu_shares", "cpuset", "pids"),
             ipv4_forwarding=True,
+            system_time=self.system_time or zoned(datetime.now(UTC)),
         )
 
 

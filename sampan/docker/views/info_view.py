@@ -4,7 +4,6 @@ import functools
 import os
 import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -226,7 +225,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
     return {
         "Debug": False,
         "NEventsListener": 0,
-        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "SystemTime": facts.host.system_time,
         "LoggingDriver": facts.host.log_driver or DEFAULT_DRIVER,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {

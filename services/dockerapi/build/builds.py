@@ -25,7 +25,7 @@ from dockerapi.http.body import Body
 from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.routing import Route
 from sampan.build import plan
-from sampan.build.filters import prune_options
+from sampan.build.filters import PruneLimits
 from sampan.build.protocols import Served, StatusUpdate
 from sampan.build.request import SolveRequest
 from sampan.errors import InvalidArgumentError, SampanError
@@ -207,15 +207,14 @@ async def cancel(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    """POST /build/prune, of ``docker system prune`` as well; without filters what broken pulls left goes, too."""
-    options = prune_options(
-        call.filters(),
+    """POST /build/prune, of ``docker system prune`` as well."""
+    limits = PruneLimits(
         all=call.flag("all"),
         reserved_bytes=_bytes(call, "reserved-space") or _bytes(call, "keep-storage"),
         max_used_bytes=_bytes(call, "max-used-space"),
         min_free_bytes=_bytes(call, "min-free-space"),
     )
-    gone = await call.system.prune_build_cache(options, leftovers=not call.text("filters"))
+    gone = await call.system.prune_build_cache(call.filters(), limits)
     return reply({"CachesDeleted": list(gone.records) or None, "SpaceReclaimed": gone.reclaimed_bytes})
 
 

@@ -1,7 +1,6 @@
 """Images: /images/… and /auth."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, TypeVar
@@ -148,7 +147,7 @@ async def listing(call: Call) -> web.StreamResponse:
     shared = stored.shared(everything) if call.version >= (1, 42) and call.flag("shared-size") else {}
     counted = call.version >= (1, 51)
     users = await image_filters.users_by_image(call.control) if manifests or counted else {}
-    now_ns = time.time_ns()
+    until = await call.images.read_until(filters)
 
     def row(image: ImageDetails) -> JsonObject:
         shown = summary_json(
@@ -165,7 +164,7 @@ async def listing(call: Call) -> web.StreamResponse:
     async def rows() -> Rows:
         async with aclosing(image_pages(call.images.images, listed, manifests=manifests)) as pages:
             async for page in pages:
-                chosen = image_filters.choose(page, filters, now_ns, everything)
+                chosen = image_filters.choose(page, filters, until, everything)
                 yield [row(one) for one in chosen if one.id not in hidden]
 
     return await reply_list(call.request, rows())

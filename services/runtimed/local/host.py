@@ -4,11 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 from runtimed.events import Events
 from runtimed.host.facts import HostFacts, forwards_ipv4
 from runtimed.host.info import Choices, Installed, security_options, warnings
 from runtimed.oci.devices.cdi import read_devices
+from sampan.docker.times import zoned
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.resource.listing import NO_FILTERS, Filters
@@ -108,4 +110,5 @@ class LocalHost:
             ipv4_forwarding=forwarding,
             default_address_pools=self._address_pools,
             init_path=self._installed.init_path or "",
+            system_time=zoned(datetime.now(UTC)),
         )

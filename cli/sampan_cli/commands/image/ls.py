@@ -62,7 +62,10 @@ class ImagesOptions:
 def command(session: Session, /, **flags: object) -> None:
     """List images, or those of one REPOSITORY[:TAG]."""
     options = from_flags(ImagesOptions, flags)
-    session.run(lambda engine: (show_tree if options.tree else list_images)(engine, options, time.time()))
+    if options.tree:
+        session.run(lambda engine: show_tree(engine, options))
+    else:
+        session.run(lambda engine: list_images(engine, options, time.time()))
 
 
 def _refuse_with_tree(options: ImagesOptions) -> None:
@@ -82,7 +85,7 @@ async def list_images(engine: "ImageBackend", options: ImagesOptions, now_s: flo
     from sampan_cli.output.table import print_list
 
     sizes = await image_sizes(engine.layers)
-    chosen = _choose(await engine.images.list(), options, now_s)
+    chosen = await _choose(engine, await engine.images.list(), options)
     rows = [row for image in chosen for row in _rows(image, sizes, options, now_s)]
     if options.quiet and not options.template:
         for row in rows:
@@ -91,7 +94,7 @@ async def list_images(engine: "ImageBackend", options: ImagesOptions, now_s: flo
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
 
 
-async def show_tree(engine: "ImageBackend", options: ImagesOptions, now_s: float) -> None:
+async def show_tree(engine: "ImageBackend", options: ImagesOptions) -> None:
     """Print each image with its platforms below.
 
     Raises:
@@ -110,11 +113,13 @@ async def show_tree(engine: "ImageBackend", options: ImagesOptions, now_s: float
             images += page.items
     sizes = await image_sizes(engine.layers)
     facts = Facts(sizes.of, {image.id: image for image in images}, await users_by_image(engine.containers))
-    for line in tree(_choose(images, options, now_s), facts):
+    for line in tree(await _choose(engine, images, options), facts):
         click.echo(line)
 
 
-def _choose(images: "Sequence[ImageDetails]", options: ImagesOptions, now_s: float) -> "list[ImageDetails]":
+async def _choose(
+    engine: "ImageBackend", images: "Sequence[ImageDetails]", options: ImagesOptions
+) -> "list[ImageDetails]":
     from sampan.docker.filters import parse_filters
     from sampan.engine.image_filters import LISTED, choose, hidden
 
@@ -122,7 +127,8 @@ def _choose(images: "Sequence[ImageDetails]", options: ImagesOptions, now_s: flo
     if options.repository:
         filters.setdefault("reference", []).append(options.repository)
     left_out = hidden(images, filters, everything=options.all)
-    return [image for image in choose(images, filters, int(now_s * 1e9)) if image.id not in left_out]
+    until = await engine.read_until(filters)
+    return [image for image in choose(images, filters, until) if image.id not in left_out]
 
 
 def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[JsonObject]:

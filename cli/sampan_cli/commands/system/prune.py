@@ -1,6 +1,5 @@
 """``sampan system prune``: remove everything that nothing uses."""
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
 @force_prune_option
 @click.pass_obj
 def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
-    """Remove stopped containers, unused networks, unused images, build cache, and what broken pulls have left."""
+    """Remove what nothing uses: containers, networks, images, build cache; without filters what broken pulls left."""
     things = ["all stopped containers", "all networks not used by at least one container"]
     things += ["all anonymous volumes not used by at least one container"] if volumes else []
     things += ["all images without at least one container associated to them" if all else "all dangling images"]
-    things += ["all build cache" if all else "unused build cache", "what broken pulls have left"]
+    things += ["all build cache" if all else "unused build cache"]
+    things += [] if filters else ["what broken pulls have left"]
     listed = "\n".join(f"  - {thing}" for thing in things)
     confirm(f"This will remove:\n{listed}\n", force=force)
     session.run(lambda engine: print_total(remove(engine, filters, all_images=all, volumes=volumes)))
@@ -33,7 +33,9 @@ def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, .
 
 async def remove(engine: "PruneBackend", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
     """Remove containers first: what they used is free then. Return how many bytes all of it was."""
-    from sampan.build.request import PruneOptions
+    from sampan.build.filters import PruneLimits
+    from sampan.docker.filters import parse_filters
+    from sampan_cli.commands.builder import prune as builder_prune
     from sampan_cli.commands.container.remove import remove_stopped
     from sampan_cli.commands.image import prune as image_prune
     from sampan_cli.commands.network import prune as network_prune
@@ -45,14 +47,5 @@ async def remove(engine: "PruneBackend", filters: tuple[str, ...], *, all_images
         labels = tuple(text for text in filters if not text.startswith("until="))
         reclaimed += await volume_prune.remove(engine, labels, named_too=False)
     reclaimed += await image_prune.remove(engine, filters, dangling=not all_images)
-    unused = PruneOptions(all=all_images, keep_duration_ns=_age_ns(filters))
-    return reclaimed + (await engine.prune_build_cache(unused, leftovers=True)).reclaimed_bytes
-
-
-def _age_ns(filters: tuple[str, ...]) -> int:
-    """Return how long what stays has not been used; 0 without ``until``. What is older than a moment is not asked."""
-    from sampan.docker.times import parse_moment
-
-    texts = [text.removeprefix("until=") for text in filters if text.startswith("until=")]
-    now_ns = time.time_ns()
-    return max((now_ns - parse_moment(text, now_ns) for text in texts), default=0)
+    chosen = parse_filters(filters, ("until", "label", "label!"))
+    return reclaimed + await builder_prune.remove(engine, chosen, PruneLimits(all=all_images), dates=True)

@@ -95,6 +95,7 @@ class HostInfoResponse(_message.Message):
     IPV4_FORWARDING_FIELD_NUMBER: _builtins.int
     DEFAULT_ADDRESS_POOLS_FIELD_NUMBER: _builtins.int
     INIT_PATH_FIELD_NUMBER: _builtins.int
+    SYSTEM_TIME_FIELD_NUMBER: _builtins.int
     default_runtime: _builtins.str
     cgroup_version: _builtins.int
     cgroup_layout: _builtins.str
@@ -115,6 +116,8 @@ class HostInfoResponse(_message.Message):
     """the kernel's, at present"""
     init_path: _builtins.str
     """of the program for --init; empty: none is installed"""
+    system_time: _builtins.str
+    """RFC 3339, in the zone of the engine"""
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInfoResponse.Runtime]: ...
     @_builtins.property
@@ -174,10 +177,11 @@ class HostInfoResponse(_message.Message):
         ipv4_forwarding: _builtins.bool = ...,
         default_address_pools: _abc.Iterable[_builtins.str] | None = ...,
         init_path: _builtins.str = ...,
+        system_time: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_address_pools", b"default_address_pools", "default_runtime", b"default_runtime", "events", b"events", "init_path", b"init_path", "ipv4_forwarding", b"ipv4_forwarding", "labels", b"labels", "limits", b"limits", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "stops_containers", b"stops_containers", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_address_pools", b"default_address_pools", "default_runtime", b"default_runtime", "events", b"events", "init_path", b"init_path", "ipv4_forwarding", b"ipv4_forwarding", "labels", b"labels", "limits", b"limits", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "stops_containers", b"stops_containers", "system_time", b"system_time", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

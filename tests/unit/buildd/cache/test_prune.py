@@ -14,7 +14,7 @@ from buildd.cache.bounds import Bounds, PruneRule
 from buildd.cache.collector import BuildCache, policy
 from buildd.cache.model import Record, RecordType
 from buildd.cache.prune import DiskSpace, choose, record_filter
-from sampan.build.filters import prune_options
+from sampan.build.filters import PruneLimits, prune_options
 from sampan.build.request import PruneOptions
 from sampan.disk import Holder, Root
 from sampan.errors import InvalidArgumentError
@@ -98,7 +98,7 @@ def test_filters_are_buildkits(filters: tuple[str, ...], accepted: list[str]) ->
     ],
 )
 def test_docker_s_filters_are_understood(filters: dict[str, list[str]], accepted: list[str]) -> None:
-    accept = record_filter(prune_options(filters).filters, NOW_NS)
+    accept = record_filter(prune_options(filters, PruneLimits()).filters, NOW_NS)
     records = [replace(BASE, in_use=True), STEP, replace(AFTER, shared=True), CACHE]
     assert [each.id for each in records if accept(each)] == accepted
 

@@ -246,6 +246,15 @@ async def test_image_that_a_container_uses_is_not_removed(api: Api) -> None:
     assert "must be forced" in (await api.delete(f"/images/{one.id}")).message
 
 
+@pytest.mark.parametrize(("offset", "is_older"), [("-14:00", True), ("+14:00", False)])
+async def test_dates_are_read_in_the_zone_of_the_engine(api: Api, offset: str, is_older: bool) -> None:
+    api.fake.images.add(image("", created_s=1_430_481_600))  # 2015-05-01T12:00:00Z
+    api.fake.runtime.host.system_time = f"2026-05-01T12:00:00{offset}"
+    filters = quote(json.dumps({"until": ["2015-05-02"]}))
+    assert bool((await api.get(f"/images/json?filters={filters}")).json) is is_older
+    assert bool((await api.post(f"/images/prune?filters={filters}")).json["ImagesDeleted"]) is is_older
+
+
 async def test_prune_of_nothing_says_null(api: Api) -> None:
     assert (await api.post("/images/prune")).json == {"ImagesDeleted": None, "SpaceReclaimed": 0}
 
@@ -293,9 +302,11 @@ async def test_prunes_say_what_passes_have_reclaimed(api: Api) -> None:
     api.fake.content_disk.objects = [StoredObject("blob", "a", 100), StoredObject("partial", "b", 7, (lease,))]
     api.fake.layer_disk.objects = [StoredObject("layer", "c", 1000)]
     assert (await api.post("/images/prune")).json["SpaceReclaimed"] == 1100
-    assert (await api.post("/build/prune")).json == {"CachesDeleted": None, "SpaceReclaimed": 7}
+    filters = quote(json.dumps({"until": ["24h"]}))
+    assert (await api.post(f"/build/prune?filters={filters}")).json["SpaceReclaimed"] == 0
+    assert (await api.post("/build/prune?filters={}")).json == {"CachesDeleted": None, "SpaceReclaimed": 7}
     actions = [(event.type, event.action, event.attributes["reclaimed"]) for event in api.fake.runtime.events.published]
-    assert actions == [("image", "prune", "1100"), ("builder", "prune", "7")]
+    assert actions == [("image", "prune", "1100"), ("builder", "prune", "0"), ("builder", "prune", "7")]
 
 
 async def test_a_client_that_leaves_cancels_its_pull(api: Api) -> None:

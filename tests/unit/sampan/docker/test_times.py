@@ -16,6 +16,7 @@ from sampan.docker.times import (
     rfc3339_fixed,
     rfc3339_ns,
     to_ns,
+    zoned,
 )
 from sampan.errors import InvalidArgumentError
 
@@ -73,6 +74,25 @@ def test_moment_is_read_exactly(text: str, expected_ns: int) -> None:
 )  # fmt: skip
 def test_date_without_a_zone_is_local(text: str) -> None:
     assert parse_moment(text, NOW_NS) == to_ns(datetime(2026, 4, 30, 18, 30, tzinfo=UTC))
+
+
+@pytest.mark.usefixtures("zone")
+def test_date_without_a_zone_can_be_read_in_another_one() -> None:
+    assert parse_moment("2026-05-01", NOW_NS, -3600) == to_ns(datetime(2026, 5, 1, 1, tzinfo=UTC))
+    assert parse_moment("2026-05-01T00:00:00Z", NOW_NS, -3600) == to_ns(datetime(2026, 5, 1, tzinfo=UTC))
+
+
+@pytest.mark.usefixtures("zone")
+def test_a_moment_is_told_in_the_local_zone() -> None:
+    assert zoned(datetime(2026, 5, 1, 1, 2, 3, 400_000, tzinfo=UTC)) == "2026-05-01T06:32:03.400000+05:30"
+
+
+def test_a_moment_in_utc_is_told_as_docker_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC0")
+        time.tzset()
+        assert zoned(datetime(2026, 5, 1, tzinfo=UTC)) == "2026-05-01T00:00:00Z"
+    time.tzset()
 
 
 @pytest.mark.parametrize(

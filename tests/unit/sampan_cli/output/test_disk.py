@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from sampan.build.request import UsageRecord
 from sampan.disk import CACHE, HOLD, IMAGE, LEASE, SERVICE, SNAPSHOT, Holder, StoredObject
 from sampan.errors import ServiceGoneError
@@ -101,6 +103,27 @@ def test_system_prune_ends_in_a_pass_that_takes_leftovers_and_says_the_sum(sampa
     assert "Deleted Images:" in said
     assert said[-1] == "Total reclaimed space: 4.096kB"
     assert sampan.fake.content_disk.passes == [False, True]
+
+
+@pytest.mark.parametrize("command", ["system", "builder"])
+def test_what_broken_pulls_left_goes_unless_something_else_is_meant(sampan: Sampan, command: str) -> None:
+    partial = StoredObject("partial", DIGEST, 4096, (Holder(LEASE),))
+    sampan.fake.content_disk.objects = [partial]
+    assert sampan.ok(command, "prune", "-f", "--filter", "until=24h").splitlines()[-1].endswith(" 0B")
+    assert sampan.fake.content_disk.objects == [partial]
+    assert sampan.ok(command, "prune", "-f").splitlines()[-1] == "Total reclaimed space: 4.096kB"
+    assert sampan.fake.content_disk.objects == []
+
+
+# Wherever a command runs, a zone is not both fourteen hours ahead of UTC and as far behind it.
+@pytest.mark.parametrize(("offset", "is_older"), [("-14:00", True), ("+14:00", False)])
+def test_dates_are_read_in_the_zone_of_the_engine(sampan: Sampan, offset: str, is_older: bool) -> None:
+    noon = sampan.fake.images.add(image("", created_s=1_430_481_600))  # 2015-05-01T12:00:00Z
+    sampan.fake.runtime.host.system_time = f"2026-05-01T12:00:00{offset}"
+    for command in (("images", "-q", "--no-trunc"), ("image", "prune", "-f")):
+        assert (noon.id in sampan.ok(*command, "--filter", "until=2015-05-02")) is is_older
+    sampan.ok("system", "prune", "-f", "--filter", "until=2026-05-01")
+    assert sampan.fake.builder.pruned[-1].keep_duration_ns == 12 * 3600 * 10**9
 
 
 def test_image_prune_takes_filters(sampan: Sampan) -> None:
