@@ -352,3 +352,23 @@ def test_what_can_be_meant_becomes_one_value(flags: Flags, host: Host) -> None:
     assert told.namespaces == sent.namespaces
     assert (told.restart_policy.name or "no") == (sent.restart_policy.name or "no")
     assert told.restart_policy.maximum_retries == sent.restart_policy.maximum_retries
+
+
+def test_the_volume_driver_of_a_container_is_that_of_the_volumes_it_names() -> None:
+    flags = (
+        "--volume-driver",
+        "depot",
+        "-v",
+        "goods:/data:ro",
+        "-v",
+        "/srv:/srv",
+        "--mount",
+        "type=volume,src=x,dst=/x",
+    )
+    host = {
+        "VolumeDriver": "depot",
+        "Binds": ["goods:/data:ro", "/srv:/srv"],
+        "Mounts": [{"Type": "volume", "Source": "x", "Target": "/x"}],
+    }
+    for spec in (by_flags(flags), by_body(host)):
+        assert {mount.target: mount.volume_driver for mount in spec.mounts} == {"/data": "depot", "/srv": "", "/x": ""}

@@ -16,10 +16,10 @@ from sampan_cli.options.types import flag_fields
 _RECURSIVE: Final = ("enabled", "disabled", "writable", "readonly")
 
 
-def parse_volume(text: str, directory: Path) -> Mount | str:
+def parse_volume(text: str, directory: Path, driver: str = "") -> Mount | str:
     """Parse ``[source:]target[:mode]``; a target alone is returned as it is: an anonymous volume.
 
-    ``directory`` is what a source that begins with a dot is relative to.
+    ``directory`` is what a source that begins with a dot is relative to; ``driver`` is as for ``parse_bind``.
 
     Raises:
         InvalidArgumentError: in Docker's words.
@@ -27,7 +27,7 @@ def parse_volume(text: str, directory: Path) -> Mount | str:
     source, colon, rest = text.partition(":")
     if colon and (source.startswith((".", "~/")) or source == "~"):
         text = f"{(directory / Path(source).expanduser()).resolve()}:{rest}"
-    mount = parse_bind(text)
+    mount = parse_bind(text, driver)
     return mount if mount.source or mount.mode else mount.target
 
 

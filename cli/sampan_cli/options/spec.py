@@ -1,7 +1,7 @@
 """From the flags of ``run`` and ``create`` to the engine's value."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,6 @@ from sampan.resource.container_spec import (
     HealthCheck,
     LogConfig,
     Mount,
-    MountType,
     Namespaces,
     Process,
     Resources,
@@ -194,11 +193,9 @@ def _mounts(options: ContainerOptions, directory: Path) -> tuple[tuple[Mount, ..
     result: list[Mount] = []
     anonymous: list[str] = []
     for text in options.volume:
-        parsed = mounts.parse_volume(text, directory)
+        parsed = mounts.parse_volume(text, directory, options.volume_driver)
         if isinstance(parsed, str):
             anonymous.append(parsed)
-        elif parsed.type is MountType.VOLUME:
-            result.append(replace(parsed, volume_driver=options.volume_driver))
         else:
             result.append(parsed)
     result += [mounts.parse_tmpfs(text) for text in options.tmpfs]

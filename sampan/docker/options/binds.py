@@ -20,10 +20,11 @@ _KINDS_OF_WORDS: Final = (
 _MODES: Final = frozenset[str]().union(*_KINDS_OF_WORDS)
 
 
-def parse_bind(text: str) -> Mount:
+def parse_bind(text: str, volume_driver: str = "") -> Mount:
     """Parse the argument of ``-v``: ``[source:]target`` or ``source:target:mode``.
 
-    A source that is an absolute path is bound, and made if it is missing; any other is the name of a volume.
+    A source that is an absolute path is bound, and made if it is missing; any other is the name of a volume, which
+    ``volume_driver``, the container's, makes if there is none.
 
     Raises:
         InvalidArgumentError: in Docker's words.
@@ -42,6 +43,7 @@ def parse_bind(text: str) -> Mount:
         propagation=next((word for word in words if word in PROPAGATIONS), ""),
         create_source=absolute,
         no_copy="nocopy" in words,
+        volume_driver="" if absolute else volume_driver,
         mode=mode,
     )
     try:

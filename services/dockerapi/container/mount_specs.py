@@ -62,7 +62,6 @@ def _with_tmpfs(mount: Mount, options: Fields) -> Mount:
 def mounts(host: Fields) -> list[Mount]:
     """Return all mounts of a ``HostConfig``, except ``VolumesFrom``."""
     driver = host.text("VolumeDriver")
-    result = [parse_bind(text) for text in host.texts("Binds")]
-    result = [replace(one, volume_driver=driver) if one.type is MountType.VOLUME else one for one in result]
+    result = [parse_bind(text, driver) for text in host.texts("Binds")]
     result += [parse_mount(sent) for sent in host.items("Mounts")]
     return result + [parse_tmpfs(target, options) for target, options in host.mapping("Tmpfs").items()]
