@@ -25,13 +25,13 @@ _SHARED = (
 WITHOUT_FAKE = {
     "sampan.resource.storage.snapshots.Snapshots": "the driver `native` needs neither mounts nor a file system",
     "sampan.resource.storage.snapshots.Differ": "likewise; what buildd's tests freeze are trees of protocol.Trees",
+    "buildd.build.protocol.Graphs": "keeps protobuf out of build/: a pure function each way",
+    "buildd.build.protocol.Gateway": "works in memory, on the fakes of a build",
 }
 # What has no suite, and why.
 WITHOUT_SUITE = {
     "sampan.check.Checker": "what stands behind Check in a service: the suite of Check runs on each of them",
     "sampan.disk.Collector": "likewise behind Disk",
-    "buildd.build.protocol.Graphs": "keeps protobuf out of build/: a pure function each way, which tests use as it is",
-    "buildd.build.protocol.Gateway": "what a build offers to its client: it works in memory, and tests use it as it is",
 }
 
 # What each service satisfies behind a client that is the same for all, and where that client's suite runs on it.

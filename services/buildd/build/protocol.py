@@ -235,7 +235,7 @@ class Gateway(Protocol):
         """Return the definitions that the build was given instead of directories."""
 
     async def warn(self, vertex: Digest, warning: BuildWarning, source: SourceFile | None, level: int) -> None:
-        """Show a warning. InvalidArgumentError: no vertex of the build."""
+        """Show a warning, whether or not the build has such a vertex."""
 
     async def new_container(self, request: ContainerRequest) -> None:
         """Make a container, which goes with the build. Raises as ``solve``, ``buildd.build.containers`` besides."""
