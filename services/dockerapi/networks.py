@@ -11,15 +11,10 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.http.versions import Version
-from sampan.docker.options.networks import check_scope
+from sampan.docker.options.networks import check_scope, without_families
 from sampan.docker.views.network_view import network_json, status_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.network import AddressPool, NetworkRequest
-
-_FAMILIES: Final = {
-    "EnableIPv4": "com.docker.network.enable_ipv4",
-    "EnableIPv6": "com.docker.network.enable_ipv6",
-}
 
 
 async def listing(call: Call) -> web.StreamResponse:
@@ -75,11 +70,13 @@ def parse_request(body: Mapping[str, object], version: Version) -> NetworkReques
 
 
 def _options(sent: Fields, version: Version) -> dict[str, str]:
-    """Return a driver's options but for those that say of a family what the request says otherwise: that prevails."""
-    # Clients of earlier versions say false where nobody has said anything.
-    said = [field for field in _FAMILIES if sent.has(field) and (sent.flag(field) or version >= (1, 47))]
-    overridden = [_FAMILIES[field] for field in said]
-    return {name: value for name, value in sent.mapping("Options").items() if name not in overridden}
+    """Return a driver's options, without those of families of which the body says something."""
+
+    def says(field: str) -> bool:
+        # Clients of earlier versions say false where nobody has said anything.
+        return sent.has(field) and (sent.flag(field) or version >= (1, 47))
+
+    return without_families(sent.mapping("Options"), ipv4=says("EnableIPv4"), ipv6=says("EnableIPv6"))
 
 
 async def remove(call: Call) -> web.StreamResponse:

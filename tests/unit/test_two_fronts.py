@@ -4,14 +4,19 @@ Each case is one thing that a user may say, in the form that each front takes it
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dockerapi.container import create_body
+from dockerapi.networks import parse_request as parse_network
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.network import NetworkRequest
 from sampan_cli.commands.container.create import command
+from sampan_cli.commands.network.create import NetworkCreateOptions, create_network
+from sampan_cli.commands.network.create import command as create_network_command
 from sampan_cli.options.container import ContainerOptions
 from sampan_cli.options.spec import build_spec
 
@@ -372,3 +377,31 @@ def test_the_volume_driver_of_a_container_is_that_of_the_volumes_it_names() -> N
     }
     for spec in (by_flags(flags), by_body(host)):
         assert {mount.target: mount.volume_driver for mount in spec.mounts} == {"/data": "depot", "/srv": "", "/x": ""}
+
+
+@pytest.mark.parametrize(
+    ("flags", "body", "kept"),
+    [
+        ((), {}, {"com.docker.network.enable_ipv4": "false", "com.docker.network.enable_ipv6": "false"}),
+        (("--ipv6",), {"EnableIPv6": True}, {"com.docker.network.enable_ipv4": "false"}),
+        (("--ipv4",), {"EnableIPv4": True}, {"com.docker.network.enable_ipv6": "false"}),
+        (("--no-ipv4", "--ipv6"), {"EnableIPv4": False, "EnableIPv6": True}, {}),
+    ],
+)
+async def test_what_a_request_says_of_a_family_prevails_over_options(
+    flags: Flags, body: dict[str, Any], kept: dict[str, str]
+) -> None:
+    options = {f"com.docker.network.enable_ipv{version}": "false" for version in (4, 6)}
+    asked: list[NetworkRequest] = []
+
+    class Networks:
+        async def create(self, request: NetworkRequest) -> str:
+            asked.append(request)
+            return "id"
+
+    opts = [text for name, value in options.items() for text in ("-o", f"{name}={value}")]
+    params = create_network_command.make_context("create", [*flags, *opts, "web"]).params
+    await create_network(SimpleNamespace(networks=Networks()), NetworkCreateOptions(**params))
+    asked.append(parse_network({"Name": "web", "Driver": "bridge", "Options": options} | body, (1, 50)))
+    assert [dict(each.options) for each in asked] == [kept, kept]
+    assert len({(each.disable_ipv4, each.enable_ipv6) for each in asked}) == 1

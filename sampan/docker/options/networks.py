@@ -1,6 +1,6 @@
 """Which networks a container joins, and how: the mode's first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -52,6 +52,15 @@ def check_scope(scope: str, *, ingress: bool = False) -> None:
         raise InvalidArgumentError(
             f"{what} is of swarm networks, which this engine does not support: scope is {LOCAL_SCOPE!r}"
         )
+
+
+def without_families(options: Mapping[str, str], *, ipv4: bool, ipv6: bool) -> dict[str, str]:
+    """Return a driver's options but for those of address families of which the request itself says something.
+
+    That prevails; ``ipv4`` and ``ipv6`` say whether it does.
+    """
+    said = {"com.docker.network.enable_ipv4": ipv4, "com.docker.network.enable_ipv6": ipv6}
+    return {name: value for name, value in options.items() if not said.get(name)}
 
 
 def link_of(name: str) -> tuple[str, str]:

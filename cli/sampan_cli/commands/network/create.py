@@ -31,7 +31,7 @@ class NetworkCreateOptions:
     ip_range: tuple[str, ...]
     ipam_driver: str
     ipam_opt: tuple[str, ...]
-    ipv4: bool
+    ipv4: bool | None
     ipv6: bool
     label: tuple[str, ...]
     opt: tuple[str, ...]
@@ -57,7 +57,7 @@ class NetworkCreateOptions:
 @click.option("--ip-range", multiple=True, help="Allocate container addresses from a sub-range.")
 @click.option("--ipam-driver", default="default", show_default=True, help="IP address management driver.")
 @click.option("--ipam-opt", multiple=True, help="IPAM driver options.")
-@click.option("--ipv4/--no-ipv4", default=True, help="Enable or disable IPv4 address assignment.")
+@click.option("--ipv4/--no-ipv4", default=None, help="Enable or disable IPv4 address assignment.")
 @click.option("--ipv6", is_flag=True, help="Enable IPv6 networking.")
 @click.option("--label", multiple=True, help="Set metadata on the network.")
 @click.option("--opt", "-o", multiple=True, help="Driver options.")
@@ -72,7 +72,7 @@ def command(session: Session, /, **flags: object) -> None:
 
 async def create_network(engine: "NetworkBackend", options: NetworkCreateOptions) -> None:
     """Create it. Raises InvalidArgumentError for a scope of swarm's, and for addresses that are in no subnet."""
-    from sampan.docker.options.networks import check_scope
+    from sampan.docker.options.networks import check_scope, without_families
     from sampan.resource.network import NetworkRequest
     from sampan_cli.options.variables import labels, pairs
 
@@ -83,11 +83,11 @@ async def create_network(engine: "NetworkBackend", options: NetworkCreateOptions
         internal=options.internal,
         attachable=options.attachable,
         enable_ipv6=options.ipv6,
-        disable_ipv4=not options.ipv4,
+        disable_ipv4=options.ipv4 is False,
         config_only=options.config_only,
         config_from=options.config_from,
         pools=tuple(_pools(options)),
-        options=pairs(options.opt, "driver option"),
+        options=without_families(pairs(options.opt, "driver option"), ipv4=options.ipv4 is not None, ipv6=options.ipv6),
         labels=labels(options.label),
         ipam_driver=options.ipam_driver,
         ipam_options=pairs(options.ipam_opt, "IPAM option"),
