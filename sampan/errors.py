@@ -19,6 +19,7 @@
     ├── StartError                a process could not be started
     │   ├── CommandNotFoundError
     │   ├── CommandNotExecutableError
+    │   ├── NotStartedError
     │   └── ImageMountError
     └── InternalError             another service of the engine failed by a bug of its own
 
@@ -109,6 +110,10 @@ class BuildFailedError(SampanError):
 
 class StartError(SampanError):
     """The runtime could not start a process; Docker's exit code 125."""
+
+
+class NotStartedError(StartError):
+    """The OCI runtime did not start a step's process, for which everything else was ready; its own words."""
 
 
 class CommandNotFoundError(StartError):

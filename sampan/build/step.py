@@ -17,7 +17,7 @@ MAX_FILE_BYTES: Final = 1 << 20  # kept in memory, here and by the step; BuildKi
 
 DEFAULT_HOSTNAME: Final = "buildkitsandbox"  # what steps of BuildKit's see
 
-# How the words begin that an OCI runtime has for a process that it did not start: a step's first, a further one.
+# How what is shown of a process begins that the OCI runtime did not start: of a step's first, of a further one.
 NOT_RUN: Final = ("runc run failed:", "crun:")
 NOT_EXECUTED: Final = ("exec failed:", "crun:")
 

@@ -188,7 +188,8 @@ class Steps(Protocol):
             AlreadyExistsError: a step of this ID runs.
             NotFoundError: no such snapshot, or nothing at a source's path in it.
             CommandNotFoundError, CommandNotExecutableError: the command is no program; exit codes 127 and 126.
-            StartError: the runtime cannot start it, in its words; or a user or working directory cannot be one.
+            NotStartedError: the runtime did not start it for another reason, in its words.
+            StartError: what comes before the runtime: a user or working directory cannot be one, a mount failed.
             UnavailableError: the service stops, and the step with it.
         """
 

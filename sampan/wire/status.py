@@ -45,6 +45,7 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     # Docker answers 400 when the command cannot be run and 500 for every other failed start; its client
     # turns these into the exit codes 127, 126 and 125.
     e.StartError: Wire("start", grpc.StatusCode.ABORTED, 500, 125),
+    e.NotStartedError: Wire("not_started", grpc.StatusCode.ABORTED, 500, 125),
     e.CommandNotFoundError: Wire("command_not_found", grpc.StatusCode.ABORTED, 400, 127),
     e.CommandNotExecutableError: Wire("not_executable", grpc.StatusCode.ABORTED, 400, 126),
     e.ImageMountError: Wire("image_mount", grpc.StatusCode.ABORTED, 500, 125),

@@ -16,8 +16,6 @@ from buildd.executor.protocol import Program
 from buildd.llb.ops import NO_LIMITS, ExecOp, NetMode, Process, SecurityMode
 from buildd.protocol import Output, ProcessError, StepContext, Tree
 from sampan.build.step import (
-    NOT_EXECUTED,
-    NOT_RUN,
     StepExit,
     StepInput,
     StepNetwork,
@@ -30,6 +28,9 @@ from sampan.build.step import (
 )
 from sampan.dockerfile.words import quoted
 from sampan.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    NotStartedError,
     SampanError,
     ServiceGoneError,
     StartError,
@@ -246,16 +247,14 @@ class _Told:
         self._steps = steps
 
     async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
-        """See ``resource.protocols.Steps``. A StartError is of what comes before the runtime."""
+        """See ``resource.protocols.Steps``. Any StartError that is raised is of what comes before the runtime."""
         started = False
         try:
             async with aclosing(self._steps.run(spec, input)) as outputs:
                 async for output in outputs:
                     started = started or isinstance(output, StepStarted)
                     yield output
-        except StartError as error:
-            if not str(error).startswith(NOT_EXECUTED if spec.inside else NOT_RUN):
-                raise
+        except (NotStartedError, CommandNotFoundError, CommandNotExecutableError) as error:
             if not started:
                 yield StepStarted()
             yield Frame(Stream.STDOUT if spec.process.tty else Stream.STDERR, f"{error}\n".encode())

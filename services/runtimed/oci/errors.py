@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.build.step import NOT_EXECUTED, NOT_RUN
-from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
+from sampan.errors import CommandNotExecutableError, CommandNotFoundError, NotStartedError, StartError
 
 _CREATE: Final = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
 _EXEC: Final = "OCI runtime exec failed: "
@@ -64,13 +64,16 @@ def exec_error(message: str, command: str) -> StartError:
 def step_error(message: str, command: str, *, further: bool = False) -> StartError:
     """Return the error for a step of a build whose ``command`` the runtime did not start, saying ``message``.
 
+    It is a ``NotStartedError``, or one of those that say why of the command.
+
     ``further``: it was to run beside the step's first process.
     """
     text = _plain(message, command)
     beginnings = NOT_EXECUTED if further else NOT_RUN
     if not text.startswith(beginnings):
         text = f"{beginnings[0]} {text}"
-    return _classify(text)(text)
+    kind = _classify(text)
+    return (NotStartedError if kind is StartError else kind)(text)
 
 
 def exit_code(error: StartError) -> int:

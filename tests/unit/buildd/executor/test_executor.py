@@ -28,7 +28,15 @@ from sampan.build.step import (
     StepSecurity,
     StepSpec,
 )
-from sampan.errors import ServiceGoneError, StartError, UnimplementedError
+from sampan.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    NotStartedError,
+    SampanError,
+    ServiceGoneError,
+    StartError,
+    UnimplementedError,
+)
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources
 from sampan.resource.container_spec import Ulimit as ContainerUlimit
@@ -82,6 +90,20 @@ async def test_of_a_command_that_is_no_program_the_runtime_says_so_and_fails(exe
         b'runc run failed: unable to start container process: exec: "nothing": executable file not found in $PATH\n'
     )
     await executing.run(op(command="nothing", valid_exit_codes=(0, 1)))
+
+
+@pytest.mark.parametrize("kind", [NotStartedError, CommandNotFoundError, CommandNotExecutableError])
+async def test_what_the_runtime_did_not_start_is_told_by_its_error_s_type(
+    executing: Yard, monkeypatch: pytest.MonkeyPatch, kind: type[SampanError]
+) -> None:
+    async def refused(spec: StepSpec, input: StepInput) -> AsyncIterator[StepOutput]:
+        raise kind("whatever it says")
+        yield
+
+    monkeypatch.setattr(executing.steps, "run", refused)
+    with pytest.raises(ProcessError, match=r"exit code: 1$"):
+        await executing.run(op())
+    assert executing.progress.logs == b"whatever it says\n"
 
 
 async def test_a_process_that_cannot_be_started_says_why(executing: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

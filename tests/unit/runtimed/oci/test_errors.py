@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.oci.errors import create_error, exec_error, exit_code, prepare_error, step_error
-from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
+from sampan.errors import CommandNotExecutableError, CommandNotFoundError, NotStartedError, StartError
 
 RUNC = "runc create failed: unable to start container process: "
 
@@ -88,6 +88,11 @@ def test_a_step_says_which_of_its_processes_was_not_started() -> None:
     said = 'unable to start container process: exec: "nope": executable file not found in $PATH'
     assert str(step_error(said, "nope")) == f"runc run failed: {said}"
     assert str(step_error(said, "nope", further=True)) == f"exec failed: {said}"
+
+
+def test_a_step_s_error_tells_by_its_type_that_the_runtime_is_whose_it_is() -> None:
+    assert type(step_error('exec: "nope": executable file not found in $PATH', "nope")) is CommandNotFoundError
+    assert type(step_error("error during container init: cannot allocate memory", "sh")) is NotStartedError
 
 
 def test_a_runtime_that_crashes_is_quoted_without_its_stacks() -> None:
