@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from sampan.cancellation import both
 from sampan.engine import publish
 from sampan.engine.image_filters import of_platform
 from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
@@ -51,10 +50,7 @@ async def remove(
     services: Removing, image: str, *, force: bool, no_prune: bool, platforms: Sequence[str] = ()
 ) -> Removal:
     """See ``Engine.remove_image``."""
-    containers, labels = await both(
-        services.containers.list(ALL_OF_EVERYONE), publish.known_labels(services.images, image)
-    )
-    in_use = image_uses(containers)
+    in_use = image_uses(await services.containers.list(ALL_OF_EVERYONE))
     if len(platforms) > 1:
         for platform in platforms:  # all of them, or none
             await of_platform(services.images, image, platform)
@@ -62,6 +58,7 @@ async def remove(
     reclaimed_bytes = 0
     for wanted in dict.fromkeys(map(wanted_platform, platforms)) or (None,):
         removed = await services.images.remove(image, force=force, no_prune=no_prune, in_use=in_use, platform=wanted)
+        labels = {str(change.image): change.labels for change in removed.changes if change.untagged}
         done = await finish(services, removed, labels)
         steps += done.steps
         reclaimed_bytes += done.reclaimed_bytes

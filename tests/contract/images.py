@@ -84,6 +84,15 @@ class ImagesContract:
         assert "other:2" in [each.untagged for each in removed.changes]
         assert await parts.images.list() == []
 
+    async def test_names_that_were_taken_away_bear_the_image_s_labels(self, parts: ImageParts) -> None:
+        await parts.add("web:1")
+        await parts.images.tag("web:1", "other:2")
+        for name in ("web:1", "other:2"):  # the last one goes with the image
+            removed = await parts.images.remove(name)
+            told = [(dict(each.labels), bool(each.untagged)) for each in removed.changes]
+            assert ({"of": "test"}, True) in told
+            assert all(bool(labels) == untagged for labels, untagged in told)
+
     async def test_several_names_go_at_once_by_force_alone(self, parts: ImageParts) -> None:
         made = await parts.add("web:1")
         await parts.images.tag("web:1", "other:2")

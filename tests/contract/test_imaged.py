@@ -97,7 +97,7 @@ def images_servicer(parts: Parts, pusher: Pusher | None = None, asked: Asked = (
 
 async def add(parts: Parts, name: str) -> str:
     parts.clock.advance(1)
-    return (await parts.import_image(name, name.encode())).image_id
+    return (await parts.import_image(name, name.encode(), ["LABEL of=test"])).image_id
 
 
 class TestImagesOverGrpc(ImagesContract):
@@ -123,7 +123,7 @@ class TestFakeImagesOverGrpc(ImagesContract):
         )
 
         async def put(name: str) -> str:
-            return fake.add(image(name, created_s=1_700_000_000 + len(fake.images))).id
+            return fake.add(image(name, created_s=1_700_000_000 + len(fake.images), labels={"of": "test"})).id
 
         async with served(lambda server: add_ImagesServicer_to_server(fake, server)) as channel:
             yield ImageParts(ImagesClient(channel), put, "registry.test/some/app:1", "registry.test/app:1")

@@ -246,14 +246,18 @@ class FakeImages(FakeRemoteManifests):
         by_id = found.id.startswith((request.image, f"sha256:{request.image}"))
         name = None if by_id else parse_reference(request.image).with_default_tag()
         plan = plan_removal(_record(found), request.image, name, uses.get(found.id), force=request.force)
+        labels = dict(found.config.labels)
         if plan.delete:
-            yield self._remove(request.image)
+            removed = self._remove(request.image)
+            for each in removed.changes:
+                each.labels.update(labels if each.untagged else {})
+            yield removed
             return
         gone = [reference.familiar for reference in plan.untag]
         for names in (found.repo_tags, found.repo_digests):
             names[:] = [each for each in names if each not in gone]
         change = images_pb2.RemoveResponse.Change
-        yield images_pb2.RemoveResponse(changes=[change(image=found.id, untagged=each) for each in gone])
+        yield images_pb2.RemoveResponse(changes=[change(image=found.id, untagged=each, labels=labels) for each in gone])
 
     def _remove(self, name: str) -> images_pb2.RemoveResponse:
         found = self.images.pop(self.find(name).id)

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -274,13 +274,27 @@ class Images:
         """Take away a name, or an image with all of them; see ``plan_removal``.
 
         With an image go the images that it was committed from, as far as nothing else names, uses or continues them;
-        ``no_prune`` leaves them, and so does ``force``, which says nothing of them.
+        ``no_prune`` leaves them, and so does ``force``, which says nothing of them. Names that it took away bear the
+        image's labels, which whoever tells of it could not ask for any more.
 
         Raises:
             NotFoundError: no such image.
             ConflictError: it is in use, has names in several repositories, or others were committed from it.
         """
-        return await self._remove(Request((image,), _by_image(in_use), force=force, no_prune=no_prune))
+        labels = await self._labels(image)
+        removed = await self._remove(Request((image,), _by_image(in_use), force=force, no_prune=no_prune))
+        changes = (
+            replace(each, labels=labels.get(each.image, {})) if each.untagged else each for each in removed.changes
+        )
+        return replace(removed, changes=tuple(changes))
+
+    async def _labels(self, image: str) -> dict[Digest, Mapping[str, str]]:
+        """Return an image's labels by its ID; none of one that cannot be read, which can be removed all the same."""
+        try:
+            found = await self.get(image)
+        except (SampanError, OSError):
+            return {}
+        return {found.record.id: found.config.run.labels}
 
     async def prune(self, images: Sequence[str], in_use: Collection[ImageUse]) -> Removed:
         """Take away many, each as ``remove`` does, in one transaction; what that would refuse stays."""

@@ -1052,9 +1052,30 @@ class RemoveResponse(_message.Message):
     class Change(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
+        @_typing.final
+        class LabelsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
         IMAGE_FIELD_NUMBER: _builtins.int
         UNTAGGED_FIELD_NUMBER: _builtins.int
         CHAIN_IDS_FIELD_NUMBER: _builtins.int
+        LABELS_FIELD_NUMBER: _builtins.int
         image: _builtins.str
         """ID"""
         untagged: _builtins.str
@@ -1063,16 +1084,21 @@ class RemoveResponse(_message.Message):
         def chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """deleted: of its layers that nothing else needs any more, base first"""
 
+        @_builtins.property
+        def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+            """untagged by Remove: of the image that was asked for, which may be gone now"""
+
         def __init__(
             self,
             *,
             image: _builtins.str = ...,
             untagged: _builtins.str = ...,
             chain_ids: _abc.Iterable[_builtins.str] | None = ...,
+            labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "image", b"image", "untagged", b"untagged"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "image", b"image", "labels", b"labels", "untagged", b"untagged"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,7 +142,9 @@ async def test_damaged_image_is_listed_and_can_be_removed(parts: Parts) -> None:
     parts.content.path(imported.image_id).write_bytes(b"rubbish")
     (image,) = await Images(parts.store, parts.content).list()  # which has not read it before
     assert "damaged" in image.config.comment
-    await parts.images.remove("x", force=False, in_use=())
+    parts.images = Images(parts.store, parts.content)  # which has not read it either
+    removed = await parts.images.remove("x", force=False, in_use=())
+    assert [dict(each.labels) for each in removed.changes] == [{}, {}], "nobody can tell"
     assert parts.blobs() == set()
 
 
