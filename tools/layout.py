@@ -28,6 +28,7 @@ _KEPT = {
     "buildd.sources.attributes": "what six kinds of sources read alike",
     "buildd.configuration": "the supervisor reads it as well, and does not import the builder for that",
     "dockerapi.container.rows": "held by the backend, which knows no handler",
+    "dockerapi.image.rows": "likewise",
     "imaged.registry.addresses": "imported with the first request: it brings aiohttp, a third of a second and 8 MB",
     "runtimed.lifecycle.restart": "what a policy says, apart from the loop that obeys it",
     "snapshotter.drivers.native": "a file per storage driver",

@@ -8,6 +8,7 @@ from dockerapi.build.underway import Underway
 from dockerapi.container.rows import ContainerRows
 from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
+from dockerapi.image.rows import ImageRows
 from dockerapi.metrics import ApiMetrics
 from dockerapi.rights.peer import Peer
 from sampan.build.filters import PruneLimits
@@ -382,3 +383,4 @@ class Backend:
     gate: GrpcGate
     shown_owner: str = ""  # whose containers lists and events are of, as ``Selection.owner`` says
     rows: ContainerRows = field(default_factory=ContainerRows)
+    image_rows: ImageRows = field(default_factory=ImageRows)

@@ -11,8 +11,9 @@ from dockerapi.container import create_body, host_config
 from dockerapi.container.earlier import update_as_newest
 from dockerapi.container.execs import query_size
 from dockerapi.http.call import Call, JsonStream, empty, reply
+from dockerapi.http.encode import Written
 from dockerapi.http.fields import Fields
-from dockerapi.http.listing import Written, reply_list, rows_of
+from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from sampan.docker.options.networks import link_of
 from sampan.docker.views.container_view import inspect_json, summary_json

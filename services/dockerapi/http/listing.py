@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 from aiohttp import web
 
 from dockerapi.http.call import break_off, streamed
-from dockerapi.http.encode import encode
+from dockerapi.http.encode import Written, encode
 from sampan.errors import SampanError
 
 # An answer that is shorter goes out whole, with its length; of a longer one this much is in memory, and one page.
@@ -17,10 +17,6 @@ _PIECE_BYTES: Final = 256 << 10
 T = TypeVar("T")
 
 Rows = AsyncGenerator[Sequence[object], None]  # some rows at a time
-
-
-class Written(bytes):
-    """A row that is JSON already."""
 
 
 class Part(NamedTuple):

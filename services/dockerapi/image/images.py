@@ -9,6 +9,7 @@ from aiohttp import web
 
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, JsonStream, reply
+from dockerapi.http.encode import Written
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Rows, reply_list
 from dockerapi.http.routing import Route
@@ -149,17 +150,18 @@ async def listing(call: Call) -> web.StreamResponse:
     users = await image_filters.users_by_image(call.control) if manifests or counted else {}
     until = await call.images.read_until(filters)
 
-    def row(image: ImageDetails) -> JsonObject:
-        shown = summary_json(
+    def row(image: ImageDetails) -> object:
+        render = summary_json if manifests else call.backend.image_rows.row
+        shown = render(
             image,
             stored.of(image),
             call.version,
             shared_bytes=shared.get(image.id, -1),
             containers=len(users.get(image.id, ())) if counted else -1,
         )
-        if manifests:
-            shown["Manifests"] = manifests_json(image, everything, stored.of, users)
-        return shown
+        if isinstance(shown, Written):
+            return shown
+        return shown | {"Manifests": manifests_json(image, everything, stored.of, users)}
 
     async def rows() -> Rows:
         async with aclosing(image_pages(call.images.images, listed, manifests=manifests)) as pages:

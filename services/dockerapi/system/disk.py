@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -60,7 +60,7 @@ async def _items(call: Call, kind: str, used: DiskUse, cache: CacheUse | None) -
         return _volumes(used)
     if kind == "BuildCacheUsage":
         return [_record_json(record, call.version) for record in (cache.records if cache else ())]
-    rows = _images(call, used) if kind == "ImageUsage" else _containers(call, used)
+    rows = _images(call, used, image_json) if kind == "ImageUsage" else _containers(call, used)
     return [row async for page in rows for row in page]
 
 
@@ -68,7 +68,7 @@ def _legacy(call: Call, used: DiskUse, cache: CacheUse | None, wanted: Collectio
     """Yield what there was before 1.52, and is still there beside it."""
     if "image" in wanted:
         yield Part("LayersSize", used.layers_bytes)
-        yield Part("Images", _images(call, used))
+        yield Part("Images", _images(call, used, call.backend.image_rows.row))
     if "container" in wanted:
         yield Part("Containers", _containers(call, used))
     if "volume" in wanted:
@@ -111,15 +111,14 @@ def _volumes(used: DiskUse) -> list[JsonObject]:
     ]
 
 
-async def _images(call: Call, used: DiskUse) -> Rows:
+async def _images(call: Call, used: DiskUse, render: Callable[..., object]) -> Rows:
+    """Yield all images; ``render`` is ``image_json``, or writes what that says."""
     uses = {one.image.id: one for one in used.images}
 
     async with aclosing(image_pages(call.system.images, used.listed_images)) as pages:
         async for images in pages:
             yield [
-                image_json(
-                    image, one.size_bytes, call.version, shared_bytes=one.shared_bytes, containers=one.containers
-                )
+                render(image, one.size_bytes, call.version, shared_bytes=one.shared_bytes, containers=one.containers)
                 for image in images
                 if (one := uses.get(image.id)) is not None  # it may be newer
             ]
