@@ -25,6 +25,8 @@ def check_namespaces(modes: Namespaces, owner: str = "") -> None:
 
     With an ``owner`` files of namespaces may be named.
     """
+    if modes.network in (CONTAINER, CONTAINER.removesuffix(":")):  # a network's name it cannot be, with Docker either
+        raise InvalidArgumentError("invalid network mode: invalid container format container:<name|id>")
     for kind, mode, known, joins in (
         ("network", modes.network, (), True),
         ("PID", modes.pid, ("", "host"), True),

@@ -52,3 +52,9 @@ def test_a_size_of_huge_pages_is_one_of_the_kernel_s(size: str) -> None:
 def test_a_file_of_a_cgroup_is_named_as_the_kernel_s_are(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="invalid cgroup file"):
         check_limits(Resources(unified={name: "1"}))
+
+
+@pytest.mark.parametrize("mode", ["container", "container:"])
+def test_a_network_of_a_container_that_is_not_named_is_refused(mode: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="invalid network mode: invalid container format"):
+        check_namespaces(Namespaces(network=mode))
