@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from dockerapi.container import host_config, mount_specs
-from dockerapi.container.earlier import as_newest
+from dockerapi.container.earlier import as_newest, with_host_config
 from dockerapi.http.fields import INT32, UINT16, Fields
 from dockerapi.http.versions import Version
 from sampan.docker.options.check import check_options
@@ -101,7 +101,7 @@ def _spec(sent: Fields, host: Fields, name: str) -> ContainerSpec:
 
 def volumes_from(body: Mapping[str, object]) -> list[str]:
     """Return whose volumes the container has, too: each ``container[:ro|rw…]``."""
-    return Fields(body, "").fields("HostConfig").texts("VolumesFrom")
+    return Fields(with_host_config(body), "").fields("HostConfig").texts("VolumesFrom")
 
 
 def _warnings(host: Fields, version: Version) -> Iterator[str]:

@@ -19,6 +19,24 @@ from sampan.json_types import JsonObject
 # Options of a mount, and the type that they are for.
 _OPTIONS: Final[Mapping[str, str]] = {"VolumeOptions": "volume", "BindOptions": "bind", "TmpfsOptions": "tmpfs"}
 
+# What a body without HostConfig has that is no host's: the container's config, networks, and a name told of below.
+_OF_CONFIG: Final = frozenset(
+    {"hostconfig", "networkingconfig", "cpuset"}
+    | {"hostname", "domainname", "user", "attachstdin", "attachstdout", "attachstderr", "exposedports", "tty"}
+    | {"openstdin", "stdinonce", "env", "cmd", "healthcheck", "argsescaped", "image", "volumes", "workingdir"}
+    | {"entrypoint", "networkdisabled", "macaddress", "onbuild", "labels", "stopsignal", "stoptimeout", "shell"}
+)
+
+# The host's options that are also taken from beside a HostConfig, and where they go.
+_BESIDE: Final[Mapping[str, str]] = {
+    "cpuset": "CpusetCpus",
+    "memory": "Memory",
+    "memoryswap": "MemorySwap",
+    "cpushares": "CpuShares",
+    "cpusetcpus": "CpusetCpus",
+    "volumedriver": "VolumeDriver",
+}
+
 # net.ipv4.conf.eth0.log_martians
 _OF_INTERFACE: Final = re.compile(r"net\.([^.]+)\.([^.]+)\.(eth[^.]*)\.(.+)")
 
@@ -34,7 +52,7 @@ def as_newest(body: Mapping[str, object], version: Version) -> tuple[JsonObject,
     Raises:
         InvalidArgumentError: in Docker's words, what that version refuses.
     """
-    result = deepcopy(dict(body))
+    result = deepcopy(with_host_config(body))
     host = _object(result, "HostConfig")
     said = list(_limits(host, version))
     _host(host, version)
@@ -46,6 +64,34 @@ def as_newest(body: Mapping[str, object], version: Version) -> tuple[JsonObject,
     said += _mac_address(result, host, version)
     said += _sysctls(result, host, version)
     return result, tuple(said)
+
+
+def with_host_config(body: Mapping[str, object]) -> JsonObject:
+    """Return the body of a create with the options of the host in ``HostConfig``, wherever in it they were sent.
+
+    Before there was a ``HostConfig`` they stood beside ``Image``, and clients still send some of them there. Docker
+    takes all of them from a body without ``HostConfig``, and a few, after those inside, from one with it.
+    """
+    result = dict(body)
+    sent = Fields(body, "")
+    if not sent.has("HostConfig"):
+        outside = {name: value for name, value in body.items() if name.lower() not in _OF_CONFIG and value is not None}
+        host = _beside(body, {"cpuset": "CpusetCpus"}) | outside
+    elif isinstance(given := sent.get("HostConfig"), dict):
+        inside = Fields(given, "")
+        outside = {name: value for name, value in _beside(body, _BESIDE).items() if not inside.get(name)}
+        taken = {name.lower() for name in outside}
+        host = {name: value for name, value in given.items() if name.lower() not in taken} | outside
+    else:
+        return result  # no object: refused by whoever reads it
+    if host:
+        result[_key(result, "HostConfig") or "HostConfig"] = host
+    return result
+
+
+def _beside(body: Mapping[str, object], names: Mapping[str, str]) -> JsonObject:
+    """Return what stands outside of ``HostConfig`` under one of ``names``, by its name inside."""
+    return {names[name.lower()]: value for name, value in body.items() if name.lower() in names and value}
 
 
 def update_as_newest(body: Mapping[str, object], version: Version) -> tuple[JsonObject, tuple[str, ...]]:

@@ -105,3 +105,37 @@ def test_saved_archive_has_the_names_as_old_clients_read_them(docker: DockerClie
         assert file is not None
         repository, _, tag = image.rpartition(":")
         assert tag in json.load(file)[repository]
+
+
+@pytest.mark.parametrize("beside", [{}, {"HostConfig": None}, {"HostConfig": {"Memory": 0, "Privileged": False}}])
+def test_options_of_the_host_are_taken_from_outside_of_its_config(
+    docker: DockerClient, image: str, beside: dict[str, object]
+) -> None:
+    sent = {"Image": image, "Memory": 64 << 20, "CpuShares": 7, "Privileged": True}
+    made = _asked(docker, "POST", "/v1.41/containers/create", sent | beside)
+    try:
+        shown = _asked(docker, "GET", f"/v1.41/containers/{made['Id']}/json")["HostConfig"]
+        assert (shown["Memory"], shown["CpuShares"]) == (64 << 20, 7)
+        assert shown["Privileged"] == (beside.get("HostConfig") is None)  # a HostConfig leaves only a few to those
+    finally:
+        docker("rm", made["Id"])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"Runtime": "no-such"}, "no-such"),
+        ({"NetworkMode": "container"}, "invalid container format container:<name|id>"),
+        ({"NetworkMode": "container:"}, "invalid container format container:<name|id>"),
+        ({"VolumesFrom": ["no-such"]}, "No such container: no-such"),
+    ],
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_the_host_cannot_is_refused_wherever_it_was_sent(
+    docker: DockerClient, image: str, option: dict[str, object], said: str, inside: bool
+) -> None:
+    body = {"Image": image} | ({"HostConfig": option} if inside else option)
+    answer = _asked(docker, "POST", "/v1.41/containers/create", body)
+    if "Id" in answer:
+        docker("rm", answer["Id"])
+    assert said in answer.get("message", "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dockerapi.container.create_body import parse, read
+from dockerapi.container.create_body import parse, read, volumes_from
 from sampan.docker.views.container_view import inspect_json, summary_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import (
@@ -294,3 +294,20 @@ def test_file_systems_in_memory_are_shown_as_they_can_be_asked_for() -> None:
     (asked,) = host["HostConfig"]["Mounts"]
     assert asked == {"Type": "tmpfs", "Target": "/u", "TmpfsOptions": {"SizeBytes": 4096}, "ReadOnly": True}
     assert "Tmpfs" not in inspected(ContainerSpec())["HostConfig"]
+
+
+@pytest.mark.parametrize("sent", [{}, {"HostConfig": None}])
+def test_options_of_the_host_may_stand_outside_where_there_is_no_host_config(sent: dict[str, Any]) -> None:
+    body = sent | {"Image": "busybox", "Privileged": True, "memory": 64 << 20, "Runtime": "runc", "VolumesFrom": ["a"]}
+    spec = parse(body, "", (1, 52))
+    assert (spec.security.privileged, spec.resources.memory_bytes, spec.runtime) == (True, 64 << 20, "runc")
+    assert volumes_from(body) == ["a"]
+    assert inspected(spec)["HostConfig"]["Memory"] == 64 << 20
+
+
+def test_a_few_are_also_taken_from_beside_a_host_config_which_comes_first() -> None:
+    outside: dict[str, Any] = {"Memory": 64 << 20, "CpuShares": 7, "Cpuset": "0", "Privileged": True}
+    spec = spec_of({"memory": 32 << 20, "CpuShares": 0}, **outside)
+    limits = spec.resources
+    assert (limits.memory_bytes, limits.cpu_shares, limits.cpuset_cpus) == (32 << 20, 7, "0")
+    assert not spec.security.privileged
