@@ -52,8 +52,3 @@ class Exec:
     def running(self) -> bool:
         """Whether its process runs."""
         return self.started and self.exit_code is None
-
-    @property
-    def command(self) -> str:
-        """The command line, as events show it."""
-        return " ".join(self.spec.args)

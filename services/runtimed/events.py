@@ -7,7 +7,7 @@ event without which a history makes no sense is recorded together with the chang
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -20,6 +20,7 @@ from sampan.resource.listing import EVERYONE, Filters
 
 _SECOND_NS: Final = 1_000_000_000
 KEPT: Final = 4096  # events in memory and in the journal
+_KILLED: Final = 137
 
 
 class Journal(Protocol):
@@ -61,6 +62,18 @@ class Events:
     def container(self, container: Container, action: str, **attributes: str) -> None:
         """Publish that ``action`` happened to ``container``, with its name, image and labels as Docker does."""
         self.publish(_of_container(container, action, attributes))
+
+    def exec_created(self, container: Container, id: str, args: Sequence[str]) -> None:
+        """Publish that there is a further process, of a client's or a health check's, which may be started."""
+        self.container(container, f"exec_create: {_command(args)}", execID=id)
+
+    def exec_started(self, container: Container, id: str, args: Sequence[str]) -> None:
+        """Publish that it is being started; as Docker's, this does not say that it could be."""
+        self.container(container, f"exec_start: {_command(args)}", execID=id)
+
+    def exec_died(self, container: Container, id: str, code: int | None) -> None:
+        """Publish that it has ended; None if nobody knows how, since its conmon was killed, and the kernel the rest."""
+        self.container(container, "exec_die", execID=id, exitCode=str(_KILLED if code is None else code))
 
     @contextmanager
     def recording(self, container: Container, action: str, **attributes: str) -> Iterator[Telling]:
@@ -171,6 +184,11 @@ class Events:
             except NoSpaceError as error:  # with the next ones, perhaps; subscribers have had them
                 log.warning("events not written", number=len(events), error=str(error))
                 self._unwritten[:0] = events[-KEPT:]
+
+
+def _command(args: Sequence[str]) -> str:
+    """Return a command line as Docker's events have it, with a space behind a command without arguments."""
+    return f"{args[0]} {' '.join(args[1:])}"
 
 
 def _of_container(container: Container, action: str, attributes: Mapping[str, str]) -> Event:

@@ -40,7 +40,6 @@ from sampan.service.set_aside import why
 
 _UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
 
-
 # An exec that is being started, and what is done when it runs.
 Started = tuple[Running, "asyncio.Future[None]"]
 
@@ -139,7 +138,7 @@ class Execs:
         except BaseException:
             self.known.drop(record.id)
             raise
-        self._publish(record, "exec_create: " + record.command)
+        self._events.exec_created(entry.container, record.id, spec.args)
         return record
 
     def _prepare_ahead(self, running: Running) -> None:
@@ -198,6 +197,7 @@ class Execs:
     async def _start_detached(self, running: Running) -> None:
         record, paths, container = running.exec, self._paths.exec(running.exec.id), running.entry.container
         await self._store.set_exec(record)
+        self._events.exec_started(container, record.id, record.spec.args)
         try:
             async with running.preparing:
                 await self._not_ahead(running)
@@ -250,6 +250,7 @@ class Execs:
 
     async def _start(self, running: Running, created: ExecSpec) -> None:
         await self._store.set_exec(running.exec)
+        self._events.exec_started(running.entry.container, running.exec.id, running.exec.spec.args)
         try:
             with tracing.span("exec: prepare"):
                 async with running.preparing:
@@ -293,7 +294,7 @@ class Execs:
             connection.close()
         running.detached = session.detached
         if session.detached:
-            self._publish(running.exec, "exec_detach")
+            self._events.container(running.entry.container, "exec_detach", execID=running.exec.id)
         elif self._stopping.is_set():
             raise UnavailableError("runtimed is stopping; the process goes on")
         else:
@@ -302,7 +303,6 @@ class Execs:
     def _started(self, running: Running, pid: int) -> None:
         running.exec = replace(running.exec, pid=pid)
         running.session = session_of(pid)
-        self._publish(running.exec, "exec_start: " + running.exec.command)
 
     async def _failed(self, running: Running, error: StartError) -> StartError:
         """Record that it could not be started; return the error in Docker's words."""
@@ -310,7 +310,7 @@ class Execs:
             running.connection.close()
         if type(error) is StartError and not str(error).startswith("OCI runtime"):
             error = exec_error(str(error), running.exec.spec.args[0])
-        await self._record_exit(running, exit_code(error))
+        await self._record_exit(running, exit_code(error))  # of which no event tells: nothing has died
         return error
 
     async def _finish(self, running: Running, pending: PendingExec) -> None:
@@ -318,9 +318,7 @@ class Execs:
             code = await pending.exit_code()
         finally:
             pending.close()
-        await self._background.finish(
-            self._record_exit(running, _UNKNOWN_EXIT if code is None else code), f"exit of exec {running.exec.id}"
-        )
+        await self._background.finish(self._died(running, code), f"exit of exec {running.exec.id}")
 
     async def _watch_found(self, running: Running) -> None:
         """Watch one that another process has begun; its conmon may not yet have written down its pid."""
@@ -338,20 +336,19 @@ class Execs:
                 await ended(pidfd)
             finally:
                 os.close(pidfd)
-        code = read_exit_code(self._paths.exec(running.exec.id).exits, running.exec.container_id)
+        await self._died(running, read_exit_code(self._paths.exec(running.exec.id).exits, running.exec.container_id))
+
+    async def _died(self, running: Running, code: int | None) -> None:
+        if self._memory.by_id(running.exec.container_id) is not None:
+            self._events.exec_died(running.entry.container, running.exec.id, code)
         await self._record_exit(running, _UNKNOWN_EXIT if code is None else code)
 
     async def _record_exit(self, running: Running, code: int) -> None:
         running.exec = replace(running.exec, pid=0, exit_code=code)
-        self._publish(running.exec, "exec_die", exitCode=str(code))
         # conmon has written the code down, and its file goes after our own record: nobody needs to wait for that.
         running.done.set()
         await self._store.set_exec(running.exec)
         await asyncio.to_thread(remove_files, self._paths.exec(running.exec.id))
-
-    def _publish(self, record: Exec, action: str, **attributes: str) -> None:
-        if (entry := self._memory.by_id(record.container_id)) is not None:
-            self._events.container(entry.container, action, execID=record.id, **attributes)
 
 
 def _check_runs(entry: Entry) -> None:

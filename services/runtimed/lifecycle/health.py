@@ -151,6 +151,7 @@ class HealthChecks:
 
     async def _probe(self, entry: Entry, check: HealthCheck) -> _Result:
         paths = self._paths.exec(secrets.token_hex(32))
+        self._events.exec_created(entry.container, paths.id, command_of(check))
         try:
             return await self._run(entry, check, paths)
         except (SampanError, OSError) as error:
@@ -164,13 +165,16 @@ class HealthChecks:
         linked = present_variables(entry.container, lambda name: self._memory.find(name).container)
         document = await asyncio.to_thread(self._write_spec, entry, check, paths, linked)
         runtime = self._runner.command(entry.container)
+        self._events.exec_started(entry.container, paths.id, command_of(check))
         pending = await self._conmon.exec_attached(entry.id, paths, runtime, Stdio(tty=False, stdin=False), document)
         try:
             connection = StdioConnection.connect(paths.attach_socket)
             try:
                 with _signalled(await pending.start()) as kill:
                     self._metrics.probe_started(time.perf_counter() - begin)
-                    return await self._result(connection, kill, pending.exit_code, check)
+                    result = await self._result(connection, kill, pending.exit_code, check)
+                self._events.exec_died(entry.container, paths.id, None if result.exit_code < 0 else result.exit_code)
+                return result
             finally:
                 connection.close()
         finally:

@@ -148,6 +148,31 @@ def test_exec_is_told_with_its_command(docker: DockerClient, sleeper: str) -> No
     assert in_order(["exec_create: true", "exec_start: true", "exec_die"], actions), actions
 
 
+def test_probes_of_a_health_check_are_told_as_execs(docker: DockerClient, image: str, spawn: Spawn) -> None:
+    since = time.time()
+    name = spawn("--health-cmd", "exit 3", "--health-interval", "100ms", image, "sleep", "300")
+    told = events(docker, since, f"container={name}", last="container exec_die")
+    (created, began, ended) = [one for one in told if one["Action"].startswith("exec_")][:3]
+    command = "/bin/sh -c exit 3"
+    assert [created["Action"], began["Action"], ended["Action"]] == [
+        f"exec_create: {command}",
+        f"exec_start: {command}",
+        "exec_die",
+    ]
+    assert ended["Actor"]["Attributes"]["exitCode"] == "3"
+    assert len({one["Actor"]["Attributes"]["execID"] for one in (created, began, ended)}) == 1
+
+
+def test_an_exec_that_cannot_be_started_is_told_to_begin_and_not_to_die(docker: DockerClient, sleeper: str) -> None:
+    since = time.time()
+    docker.fails("exec", sleeper, "no-such-program")
+    docker("exec", sleeper, "true")
+    told = events(docker, since, f"container={sleeper}", last="container exec_die")
+    actions = [event["Action"].strip() for event in told]
+    expected = ["exec_create: no-such-program", "exec_start: no-such-program", "exec_create: true", "exec_start: true"]
+    assert actions == [*expected, "exec_die"], actions
+
+
 def test_volumes_are_mounted_and_unmounted_with_each_run(docker: DockerClient, image: str, spawn: Spawn) -> None:
     volume = f"{uuid.uuid4().hex[:12]}-events"
     since = time.time()
