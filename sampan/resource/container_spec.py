@@ -102,6 +102,7 @@ class Mount:
     chain_id: str = ""
     uid_mappings: tuple[IdMapping, ...] = ()  # an owner ``container_id`` on disk is shown as ``host_id``
     gid_mappings: tuple[IdMapping, ...] = ()
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,4 +335,5 @@ class ContainerSpec:
     platform: str = ""
     owner: str = ""  # whose it is: empty for Docker's and the command line's, "cri" for a pod's
     image_manifest: ImageManifest | None = None  # that the root comes from; None: nothing has one, or nobody said
+    volume_driver: str = ""  # of anonymous volumes; empty: local
     docker: bytes = b""  # opaque: what a Docker client sent and the other fields do not model

@@ -93,6 +93,7 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
         runtime=options.runtime,
         health_check=_health_check(options),
         annotations=variables.pairs(options.annotation, "annotation"),
+        volume_driver=options.volume_driver,
     )
     check_options(spec)
     check_storage_options(dict(text.partition("=")[::2] for text in options.storage_opt))

@@ -94,6 +94,7 @@ def inherited(source: Container, own: Iterable[Mount], *, read_only: bool) -> li
                 propagation="" if named else point.propagation,
                 volume_driver=point.driver if named else "",
                 no_copy=named,
+                inherited=True,
                 subpath=mount.subpath if mount is not None else "",
             )
         )

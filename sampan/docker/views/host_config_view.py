@@ -47,7 +47,7 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
         "Binds": binds_json(spec.mounts),
         "ContainerIDFile": "",
         "PortBindings": bindings_json(spec.ports),
-        "VolumeDriver": "",
+        "VolumeDriver": spec.volume_driver,
         "VolumesFrom": None,
         "ConsoleSize": [0, 0],
         "Links": None,

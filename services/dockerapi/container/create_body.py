@@ -96,6 +96,7 @@ def _spec(sent: Fields, host: Fields, name: str) -> ContainerSpec:
         runtime=host.text("Runtime"),
         health_check=health_check(sent),
         annotations=host.mapping("Annotations"),
+        volume_driver=host.text("VolumeDriver"),
     )
 
 

@@ -67,7 +67,7 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
     Namespaces: frozenset(),
     Mount: frozenset(
         (
-            "target", "read_only", "create_source", "no_copy", "tmpfs_size_bytes", "tmpfs_mode", "options",
+            "target", "read_only", "create_source", "no_copy", "tmpfs_size_bytes", "tmpfs_mode", "options", "inherited",
             "non_recursive", "volume_labels", "mode", "read_only_non_recursive", "read_only_force_recursive",
             "subpath", "image_id", "chain_id",
         )
@@ -109,6 +109,7 @@ def of_container(spec: ContainerSpec, binds: tuple[str, ...]) -> Iterator[str]:
     yield from (f"annotation {name}" for name in spec.annotations)
     for endpoint in spec.endpoints:
         yield from of_endpoint(endpoint)
+    yield from _of_driver(spec.volume_driver, {})
     if spec.owner:
         yield f"a container of {spec.owner}'s"
 

@@ -237,9 +237,9 @@ class LocalVolumes:
         check_mounts(spec.mounts, spec.anonymous_volumes)
         await asyncio.to_thread(check_sources, spec.mounts)
         covered = {normal(mount.target) for mount in spec.mounts}
-        anonymous = [target for target in spec.anonymous_volumes if normal(target) not in covered]
-        mounts = [*spec.mounts, *(Mount(MountType.VOLUME, target) for target in anonymous)]
-        if not mounts:
+        unnamed = Mount(MountType.VOLUME, "", volume_driver=spec.volume_driver)
+        anonymous = [replace(unnamed, target=each) for each in spec.anonymous_volumes if normal(each) not in covered]
+        if not (mounts := [*spec.mounts, *anonymous]):
             return ()
         held = await self._store.holds(container_id)
         points = []

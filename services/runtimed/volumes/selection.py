@@ -71,7 +71,7 @@ def check_sources(mounts: Iterable[Mount]) -> None:
 
 def shared(mount: Mount, driver: str) -> Mount:
     """Return how a volume was asked for, with the mode that Docker shows for one of its own without any."""
-    return replace(mount, mode=_SHARED) if driver == LOCAL and not mount.mode else mount
+    return replace(mount, mode=_SHARED) if driver == LOCAL and not (mount.mode or mount.inherited) else mount
 
 
 def point_of(mount: Mount, source: str, volume: str = "", driver: str = "") -> MountPoint:

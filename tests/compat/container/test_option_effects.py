@@ -57,7 +57,11 @@ def test_mounts_are_told_where_they_were_asked_for(
     assert [mount["Target"] for mount in shown["HostConfig"]["Mounts"]] == ["/b", "/v"]
     assert shown["HostConfig"]["Tmpfs"] == {"/t": "size=1m"}
     assert {mount["Destination"]: mount["Mode"] for mount in shown["Mounts"]} == {"/b": "", "/v": "z"}
-    docker("rm", name)
+    heir = container_name()
+    docker("create", "--name", heir, "--volumes-from", f"{name}:ro", image, "true")
+    taken = {mount["Destination"]: (mount["Mode"], mount["RW"]) for mount in inspected(docker, heir)["Mounts"]}
+    assert taken == {"/b": ("", False), "/v": ("", False)}
+    docker("rm", name, heir)
     docker("volume", "rm", volume)
 
 

@@ -56,6 +56,20 @@ def test_a_volume_lives_with_its_plugin(client: Client, plugin: VolumePlugin) ->
     assert "goods" not in plugin.volumes
 
 
+def test_anonymous_volumes_are_of_the_container_s_driver(
+    client: Client, plugin: VolumePlugin, unique: Callable[[str], str]
+) -> None:
+    name = unique("driven")
+    flags = ("--network", "none", "--volume-driver", "depot", "--volume", "/data", "--name", name)
+    assert client("run", *flags, IMAGE, "true").code == 0
+    form = "{{range .Mounts}}{{.Driver}} {{.Name}}{{end}} {{.HostConfig.VolumeDriver}}"
+    driver, volume, of_all = client("inspect", "--format", form, name).line.split()
+    assert (driver, of_all) == ("depot", "depot")
+    assert volume in plugin.volumes
+    assert client("rm", "-v", name).code == 0
+    assert volume not in plugin.volumes
+
+
 def test_it_is_mounted_while_a_container_runs(client: Client, plugin: VolumePlugin) -> None:
     flags = ("--network", "none", "--volume-driver", "depot", "--volume", "used:/data")
     assert client("run", "--rm", *flags, IMAGE, "sh", "-c", "echo kept > /data/file; cat /data/file").line == "kept"

@@ -116,6 +116,7 @@ class ContainerSpec(_message.Message):
     PLATFORM_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     IMAGE_MANIFEST_FIELD_NUMBER: _builtins.int
+    VOLUME_DRIVER_FIELD_NUMBER: _builtins.int
     DOCKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """without a slash; empty: one is made up"""
@@ -140,6 +141,8 @@ class ContainerSpec(_message.Message):
     """"linux" """
     owner: _builtins.str
     """whose it is: empty for Docker's and the command line's, "cri" for a pod's"""
+    volume_driver: _builtins.str
+    """of anonymous volumes; empty: local"""
     docker: _builtins.bytes
     """What a Docker client sent and the fields above do not model, for `docker inspect` to give back; JSON, never interpreted."""
     @_builtins.property
@@ -227,11 +230,12 @@ class ContainerSpec(_message.Message):
         platform: _builtins.str = ...,
         owner: _builtins.str = ...,
         image_manifest: Global___ImageManifest | None = ...,
+        volume_driver: _builtins.str = ...,
         docker: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "dns", b"dns", "health_check", b"health_check", "image_manifest", b"image_manifest", "init", b"init", "log", b"log", "namespaces", b"namespaces", "process", b"process", "resources", b"resources", "restart_policy", b"restart_policy", "security", b"security", "stop_timeout", b"stop_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "image_manifest", b"image_manifest", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "image_manifest", b"image_manifest", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls", "volume_driver", b"volume_driver"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__init: _TypeAlias = _typing.Literal["init"]  # noqa: Y015
     _WhichOneofArgType__init: _TypeAlias = _typing.Literal["_init", b"_init"]  # noqa: Y015
@@ -484,6 +488,7 @@ class Mount(_message.Message):
     CHAIN_ID_FIELD_NUMBER: _builtins.int
     UID_MAPPINGS_FIELD_NUMBER: _builtins.int
     GID_MAPPINGS_FIELD_NUMBER: _builtins.int
+    INHERITED_FIELD_NUMBER: _builtins.int
     type: Global___Mount.Type.ValueType
     source: _builtins.str
     """BIND: host path; VOLUME: name, empty for an anonymous one; IMAGE: as the user named it"""
@@ -513,6 +518,8 @@ class Mount(_message.Message):
     """IMAGE"""
     chain_id: _builtins.str
     """IMAGE: the committed snapshot that is shown; empty: an image without layers"""
+    inherited: _builtins.bool
+    """another container's, by `volumes_from`: its mode is shown as none"""
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """TMPFS: further mount options; BIND: of noexec, nodev, nosuid"""
@@ -552,10 +559,11 @@ class Mount(_message.Message):
         chain_id: _builtins.str = ...,
         uid_mappings: _abc.Iterable[Global___IdMapping] | None = ...,
         gid_mappings: _abc.Iterable[Global___IdMapping] | None = ...,
+        inherited: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "create_source", b"create_source", "gid_mappings", b"gid_mappings", "image_id", b"image_id", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "uid_mappings", b"uid_mappings", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "create_source", b"create_source", "gid_mappings", b"gid_mappings", "image_id", b"image_id", "inherited", b"inherited", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "uid_mappings", b"uid_mappings", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

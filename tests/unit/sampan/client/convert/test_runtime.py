@@ -102,6 +102,7 @@ SPEC = ContainerSpec(
     platform="linux",
     owner="cri",
     image_manifest=ImageManifest("application/x", "sha256:cc", 400, "linux", "arm", "v7"),
+    volume_driver="depot",
     docker=b"{}",
 )  # fmt: skip
 
