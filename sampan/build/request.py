@@ -90,13 +90,20 @@ class PruneOptions:
     min_free_bytes: int = 0
 
 
+STEP_NETWORKS: Final = frozenset(("", "default", "host", "none"))
+
+# The frontend's attribute with a container's network mode, for every RUN that says nothing of its network. BuildKit has
+# none: it is sent for clients of Docker's classic builds.
+NETWORK_MODE: Final = "network-mode"
+
+
 def step_network(mode: str) -> tuple[dict[str, str], frozenset[str]]:
     """Return the frontend's attributes for the network of steps, and what a client grants by naming it.
 
     Raises:
         InvalidArgumentError: a network that steps cannot have.
     """
-    if mode not in ("", "default", "host", "none"):
+    if mode not in STEP_NETWORKS:
         raise InvalidArgumentError(f'network mode "{mode}" not supported by buildkit')
     attributes = {"force-network-mode": mode} if mode in ("host", "none") else {}
     return attributes, frozenset({NETWORK_HOST} if mode == "host" else ())

@@ -135,6 +135,7 @@ class StepSpec:
     resources: Resources = field(default_factory=Resources)
     cdi_devices: tuple[str, ...] = ()  # refused so far
     inside: str = ""  # ID of a step that runs, whose further process this is: then process and security count alone
+    network_mode: str = ""  # instead of ``network``, a container's: a network's name, "container:" and a container's
     mounts: tuple[StepMount, ...] = ()  # made parents before what lies in them
 
     def __post_init__(self) -> None:

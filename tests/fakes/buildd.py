@@ -309,6 +309,7 @@ class FakeExecutor:
         self.behaviours: dict[str, Behaviour] = {}
         self.ran: list[str] = []
         self.limits: list[Resources] = []
+        self.network_modes: list[str] = []
         self.cancelled: list[str] = []
         self.containers: list[FakeContainer] = []
         self.container_code = 0  # what their processes end with
@@ -322,8 +323,10 @@ class FakeExecutor:
         platform: Platform | None,
         context: StepContext,
         limits: Resources = NO_LIMITS,
+        network_mode: str = "",
     ) -> Sequence[Tree]:
         self.limits.append(limits)
+        self.network_modes.append(network_mode)
         command = " ".join(op.process.args)
         self.ran.append(command)
         self.running += 1

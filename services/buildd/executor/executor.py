@@ -92,6 +92,7 @@ class StepExecutor:
         platform: Platform | None,
         context: StepContext,
         limits: Resources = NO_LIMITS,
+        network_mode: str = "",
     ) -> Sequence[Tree]:
         """See ``executor.protocol.Executor``."""
         for device in op.devices:
@@ -100,12 +101,12 @@ class StepExecutor:
             context.log(f"device {device.name} is not available, and left out\n".encode(), _STDERR)
         try:
             try:
-                return await self._run(op, inputs, context, limits, begun := asyncio.Event())
+                return await self._run(op, inputs, context, limits, network_mode, begun := asyncio.Event())
             except ServiceGoneError:
                 if begun.is_set():  # what its process has done to others cannot be undone
                     raise
             await self._reach()
-            return await self._run(op, inputs, context, limits, asyncio.Event())
+            return await self._run(op, inputs, context, limits, network_mode, asyncio.Event())
         except ProcessError:
             if platform is not None and (advice := await asyncio.to_thread(self._platforms.advice, platform)):
                 context.log(f"{advice}\n".encode(), _STDERR)
@@ -117,6 +118,7 @@ class StepExecutor:
         inputs: Sequence[Output],
         context: StepContext,
         limits: Resources,
+        network_mode: str,
         begun: asyncio.Event,
     ) -> Sequence[Tree]:
         """Run it; ``begun`` is set as soon as there may be a process.
@@ -128,7 +130,7 @@ class StepExecutor:
             try:
                 async with mounts.shown:
                     await mounts.make()
-                    spec = self._spec(op, mounts, await self._environment(op, context), limits)
+                    spec = self._spec(op, mounts, await self._environment(op, context), limits, network_mode)
                     async with self._turns:
                         await self._reach()  # a call that found nobody would be one that may have come through
                         begun.set()
@@ -172,7 +174,9 @@ class StepExecutor:
             env.append(_PATH)
         return (*env, *(entry for entry in _proxies(op.process) if entry.partition("=")[0] not in names))
 
-    def _spec(self, op: ExecOp, mounts: StepMounts, env: tuple[str, ...], limits: Resources) -> StepSpec:
+    def _spec(
+        self, op: ExecOp, mounts: StepMounts, env: tuple[str, ...], limits: Resources, network_mode: str = ""
+    ) -> StepSpec:
         process = op.process
         return StepSpec(
             id=uuid.uuid4().hex,
@@ -182,6 +186,7 @@ class StepExecutor:
             hostname=process.hostname,
             extra_hosts=tuple(f"{each.host}:{each.ip}" for each in process.extra_hosts),
             network=_NETWORKS[op.network],
+            network_mode=network_mode,
             security=_SECURITY[op.security],
             resources=replace(
                 limits,

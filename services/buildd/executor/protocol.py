@@ -78,8 +78,11 @@ class Executor(Protocol):
         platform: Platform | None,
         context: StepContext,
         limits: Resources = NO_LIMITS,
+        network_mode: str = "",
     ) -> Sequence[Tree]:
         """Run a step's process to its end and return a tree for each output.
+
+        ``network_mode`` is a container's, instead of the network that ``op`` names.
 
         Raises:
             ProcessError: it has failed.

@@ -17,6 +17,7 @@ from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, FrontendError, Result
 from sampan.build import plan
+from sampan.build.request import NETWORK_MODE
 from sampan.cancellation import together
 from sampan.dockerfile.instructions import Instruction, parse_instructions
 from sampan.dockerfile.source import (
@@ -156,7 +157,9 @@ def _foreign_syntax(options: Options, data: bytes) -> Syntax | None:
 
 
 async def _forward(syntax: Syntax, attributes: Mapping[str, str], inputs: Mapping[str, Edge], bridge: Bridge) -> Result:
-    """Have it do that. Raises DockerfileError: its image cannot be had or run."""
+    """Have it do that. Raises DockerfileError: its image cannot be had or run, or knows nothing of a network."""
+    if mode := attributes.get(NETWORK_MODE):
+        raise DockerfileError(f"network mode {mode!r} is not known to the frontend {syntax.image}", syntax.lines)
     try:
         return await bridge.forward({**attributes, "cmdline": syntax.text, "source": syntax.image}, inputs)
     except FrontendError:

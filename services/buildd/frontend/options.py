@@ -10,7 +10,9 @@ from typing import Final
 
 from buildd.llb.ops import NO_LIMITS, Device, HostAddress, NetMode, Ulimit
 from sampan.build import plan
+from sampan.build.request import NETWORK_MODE
 from sampan.docker.options.limits import check_limits
+from sampan.docker.options.namespaces import namespace_path
 from sampan.dockerfile.mounts import parse_device
 from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform, host_platform, parse_platform
@@ -37,7 +39,8 @@ _KNOWN: Final = frozenset(
         "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
         "cgroup-parent", "hostname", "image-resolve-mode", "context", "contextkey", "dockerfilekey", "contextsubdir",
         "multi-platform", "requestid", "cache-from", "cache-imports", "source", "cmdline", "frontend.caps",
-        "device", plan.ATTRIBUTE, "memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems",
+        "device", plan.ATTRIBUTE, NETWORK_MODE, "memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus",
+        "cpusetmems",
     )
 )  # fmt: skip
 
@@ -57,6 +60,7 @@ class Options:
     no_cache_stages: frozenset[str] = frozenset()
     hosts: tuple[HostAddress, ...] = ()
     network: NetMode = NetMode.SANDBOX
+    network_mode: str = ""  # a container's, instead of ``network``
     shm_bytes: int = 0
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
@@ -125,6 +129,7 @@ def parse_options(attributes: Mapping[str, str]) -> Options:
         no_cache_stages=frozenset(part.strip().lower() for part in (no_cache or "").split(",") if part.strip()),
         hosts=_hosts(attributes.get("add-hosts", "")),
         network=_network(attributes.get("force-network-mode", "")),
+        network_mode=_network_mode(attributes.get(NETWORK_MODE, "")),
         shm_bytes=_size("shm-size", attributes.get("shm-size", "0") or "0"),
         ulimits=_ulimits(attributes.get("ulimit", "")),
         cgroup_parent=attributes.get("cgroup-parent", ""),
@@ -199,6 +204,12 @@ def _network(text: str) -> NetMode:
     if text not in _NETWORKS:
         raise InvalidArgumentError(f"network mode {text!r} is not supported by the builder: use default, none or host")
     return _NETWORKS[text]
+
+
+def _network_mode(text: str) -> str:
+    if (text in _NETWORKS and text) or namespace_path(text):  # what needs a grant is asked for by the other attribute
+        raise InvalidArgumentError(f"network mode {text!r} is no network of the engine's, and no container's")
+    return text
 
 
 def _size(name: str, text: str) -> int:

@@ -87,7 +87,8 @@ def run(step: Step, instruction: Run, sources: tuple[Edge | None, ...]) -> None:
     )
     masked = {each.name: _MASK for each in found.secret_env}
     name = step.shown(instruction.statement.original + summary, raw=True, masked=masked)
-    said = replace(step.metadata(name), limits=options.limits)
+    network_mode = "" if instruction.network in _NETWORKS else options.network_mode
+    said = replace(step.metadata(name), limits=options.limits, network_mode=network_mode)
     state.edge = Node(op, tuple(found.inputs), state.platform, said).output()
     state.note(_history(step, args), layer=True)
 

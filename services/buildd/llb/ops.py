@@ -307,6 +307,7 @@ class Metadata:
     positions: tuple[Position, ...] = ()  # in the Dockerfile
     progress_group: ProgressGroup | None = None
     limits: Resources = NO_LIMITS  # of memory and processors, while a step's process runs
+    network_mode: str = ""  # a container's, instead of the network that the operation names
     description: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 

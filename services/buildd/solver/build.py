@@ -266,9 +266,11 @@ class Build:
             outputs = with_history(op, inputs, found.outputs)
             return Evaluated(node, digest, key, outputs, found.ids, lasting=True, cached=True)
         run = self._works.operation(node, inputs, key, about, quick)
-        limits = node.metadata.limits
-        # A result is the same whatever its step was allowed to take; a step at work is another one's only if both are.
+        limits, network_mode = node.metadata.limits, node.metadata.network_mode
+        # A result is the same whatever its step was allowed to take and could reach, as in Docker; a step at work is
+        # another one's only if both are.
         shared = key if limits == NO_LIMITS else digest_of("limits", key, repr(limits))
+        shared = digest_of("network", shared, network_mode) if network_mode else shared
         done = await self._shared(shared, run, view, ignore_cache=ignore)
         trees = [each for each in done.outputs if isinstance(each, Tree)]
         return Evaluated(node, digest, key, with_history(op, inputs, trees), done.ids, lasting=True)

@@ -97,7 +97,8 @@ class SharedWorks:
     async def _carry_out(self, node: Node, inputs: Sequence[Output], work: Work) -> Sequence[Tree]:
         match node.op:
             case ExecOp() as op:
-                return await self.parts.executor.run(op, inputs, node.platform, work, node.metadata.limits)
+                said = node.metadata
+                return await self.parts.executor.run(op, inputs, node.platform, work, said.limits, said.network_mode)
             case FileOp() as op:
                 return await self.parts.files.change(op, inputs, work)
         raise UnimplementedError(f"operation {type(node.op).__name__} cannot be run")

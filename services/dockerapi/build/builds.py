@@ -14,6 +14,7 @@ from aiohttp import web
 
 from dockerapi.build import messages
 from dockerapi.build.parameters import (
+    BUILDKIT,
     CLIENT_SESSION,
     UPLOAD_REQUEST,
     BuildParameters,
@@ -27,13 +28,13 @@ from dockerapi.http.routing import Route
 from sampan.build import plan
 from sampan.build.filters import PruneLimits
 from sampan.build.protocols import Served, StatusUpdate
-from sampan.build.request import SolveRequest
+from sampan.build.request import NETWORK_MODE, SolveRequest
+from sampan.docker.options.namespaces import CONTAINER
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.json_types import JsonObject
 
 _FRONTEND: Final = "dockerfile.v0"
 _UPLOAD_PREFIX: Final = f"{UPLOAD_REQUEST}:"
-_BUILDKIT: Final = "2"
 
 # BuildKit keeps the URL of what a client uploads on its session below this one.
 _UPLOADED: Final = "http://buildkit-session"
@@ -49,7 +50,7 @@ async def build(call: Call) -> web.StreamResponse:
     if name.startswith(_UPLOAD_PREFIX):
         return await _take_upload(call, name.removeprefix(_UPLOAD_PREFIX))
     parameters = parse_parameters(call)
-    if call.text("version") == _BUILDKIT:
+    if call.text("version") == BUILDKIT:
         return await _build_for_buildkit(call, parameters, name)
     body = Body(call.request)
     async with AsyncExitStack() as stack:
@@ -59,8 +60,18 @@ async def build(call: Call) -> web.StreamResponse:
         upload = secrets.token_hex(12)
         served = Served(credentials=credentials, uploads={} if parameters.remote else {upload: body.chunks})
         session = await stack.enter_async_context(call.backend.builder.serve(served))
-        request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}", {plan.ATTRIBUTE: ""})
+        more = {plan.ATTRIBUTE: "", **await _network_of(call, parameters)}
+        request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}", more)
         return await _stream_text(call, request, parameters)
+
+
+async def _network_of(call: Call, parameters: BuildParameters) -> Mapping[str, str]:
+    """Return the attribute for a container whose network steps share, by its ID. Raises NotFoundError."""
+    mode = parameters.attributes.get(NETWORK_MODE, "")
+    if not mode.startswith(CONTAINER):
+        return {}
+    other = await call.control.get(mode.removeprefix(CONTAINER))
+    return {NETWORK_MODE: CONTAINER + other.id}
 
 
 async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str) -> web.StreamResponse:

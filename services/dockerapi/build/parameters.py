@@ -13,13 +13,15 @@ from dockerapi.http.call import Call
 from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
 from sampan.build.protocols import FindCredentials
-from sampan.build.request import CacheOption, Export, step_network
+from sampan.build.request import NETWORK_MODE, STEP_NETWORKS, CacheOption, Export, step_network
 from sampan.docker.options.hosts import build_hosts
+from sampan.docker.options.namespaces import namespace_path
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import parse_reference
 
 CLIENT_SESSION: Final = "client-session"
 UPLOAD_REQUEST: Final = "upload-request"
+BUILDKIT: Final = "2"  # the ``version`` of a client that is BuildKit's
 
 # What clients call Docker's own registry, the entry of their configurations first.
 _HUB: Final = ("https://index.docker.io/v1/", "docker.io", "registry-1.docker.io", "index.docker.io")
@@ -95,7 +97,10 @@ def _attributes(call: Call) -> tuple[Mapping[str, str], frozenset[str]]:
         attributes["add-hosts"] = hosts
     if ulimits := _ulimits(call):
         attributes["ulimit"] = ulimits
-    network, granted = step_network(call.text("networkmode"))
+    mode = call.text("networkmode")
+    if mode not in STEP_NETWORKS and not namespace_path(mode) and call.text("version") != BUILDKIT:
+        return attributes | {NETWORK_MODE: mode}, frozenset()
+    network, granted = step_network(mode)
     return attributes | network, granted
 
 

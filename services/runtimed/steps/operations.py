@@ -6,6 +6,7 @@ finds one when runtimed starts has a leftover to clear (``leftovers``).
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from runtimed.conmon.process import kill_at_work_on
 from runtimed.containers.paths import Paths
 from runtimed.lifecycle.mounter import Mounter
 from runtimed.metrics import Metrics
-from runtimed.protocol import Bundles, ExecProcess, Networking
+from runtimed.protocol import Bundles, ExecProcess, Joins, Networking
 from runtimed.steps.leftovers import remove_bundle, unmount_sources
 from runtimed.steps.memory import MemoryEvents
 from runtimed.steps.paths import StepPaths
@@ -179,6 +180,9 @@ class Steps:
             shown, network = await both(self._mount(step), networking.attach(step.container))
             container = replace(step.container, network=network, mounts=tuple([one.point for one in shown]))
             files = await networking.files(container, network)
+            if not container.spec.hostname:  # it is in another container's network, and called as that one
+                called = files["hostname"].decode().strip()
+                container = replace(container, spec=replace(container.spec, hostname=called))
             await asyncio.to_thread(self._write_bundle, step, container, shown, files)
         except OSError as error:  # a full disk, above all
             raise StartError(f"cannot prepare the step: {error}") from error
@@ -233,7 +237,11 @@ class Steps:
             path = step.paths.files / name
             path.write_bytes(content)
             path.chmod(0o644)
-        config = self._parts.bundles.config(container, step.root.path, files=step.paths.files, init_path=None)
+        # Of a container that has the host's network, that is also this process's.
+        joins = Joins(network=container.network.sandbox_path or f"/proc/{os.getpid()}/ns/net")
+        config = self._parts.bundles.config(
+            container, step.root.path, files=step.paths.files, init_path=None, joins=joins
+        )
         (step.paths.bundle / "config.json").write_text(json.dumps(config))
 
     # -- afterwards ----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from sampan.build.step import (
 )
 from sampan.docker.options.limits import check_limits
 from sampan.docker.options.mounts import normal
+from sampan.docker.options.namespaces import CONTAINER
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, Process, Security
@@ -65,11 +66,11 @@ def container_of(spec: StepSpec, cgroups: CgroupNames) -> Container:
 def _as_container(spec: StepSpec) -> ContainerSpec:
     return ContainerSpec(
         process=process_of(spec.process),
-        hostname=spec.hostname or DEFAULT_HOSTNAME,
+        hostname="" if spec.network_mode.startswith(CONTAINER) else spec.hostname or DEFAULT_HOSTNAME,
         mounts=tuple([_tmpfs(mount, mount.source) for mount in spec.mounts if isinstance(mount.source, TmpfsSource)]),
         resources=spec.resources,
         security=Security(privileged=spec.security is StepSecurity.INSECURE, read_only_root=spec.root_read_only),
-        namespaces=Namespaces(network=_NETWORKS[spec.network]),
+        namespaces=Namespaces(network=spec.network_mode or _NETWORKS[spec.network]),
         extra_hosts=spec.extra_hosts,
     )
 

@@ -5,13 +5,14 @@ import json
 import os
 import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import docker as sdk_package
 import pytest
 
 from sampan.sys.processes import most_processes
-from tests.compat.conftest import TARGET
+from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient, UnixConnection
 
 pytestmark = pytest.mark.root
@@ -191,6 +192,29 @@ def test_steps_have_the_network_that_is_asked_for(docker: DockerClient, image: s
     assert "1.2.3.4\tdb\n" in known
     assert "\tup\n" in known
     assert "host-gateway" not in known
+
+
+def test_steps_are_in_a_network_of_users(
+    docker: DockerClient, image: str, context: Path, spawn: Spawn, unique: Callable[[str], str]
+) -> None:
+    network = unique("net")
+    docker("network", "create", network)
+    try:
+        web = spawn("--init", "--network", network, "--network-alias", "web", image, "sleep", "300")
+        address = docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", web).line
+        write(context, f"FROM {image}\nRUN hostname -i > /own; nslookup web > /found; cat /etc/resolv.conf >> /found\n")
+        for mode, shared in ((network, False), (f"container:{web}", True)):
+            built = docker("build", "-q", "--no-cache", "--network", mode, str(context)).line
+            found = docker("run", "--rm", "--network", "none", built, "cat", "/found").stdout
+            assert address in found
+            assert "nameserver 127.0.0.11" in found
+            own = docker("run", "--rm", "--network", "none", built, "cat", "/own").stdout.split()
+            assert (address in own) is shared
+        docker("rm", "-f", web)
+    finally:
+        docker("network", "rm", network)
+    for mode, said in ((network, f"network {network} not found"), (f"container:{web}", f"No such container: {web}")):
+        assert said in docker.fails("build", "--no-cache", "--network", mode, str(context)).stderr
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from sampan.api.runtime.v1 import containers_pb2 as sampan_dot_api_dot_runtime_d
 from sampan.api.runtime.v1 import spec_pb2 as sampan_dot_api_dot_runtime_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/api/runtime/v1/steps.proto\x12\x11sampan.runtime.v1\x1a&sampan/api/runtime/v1/containers.proto\x1a sampan/api/runtime/v1/spec.proto\"\x9b\x01\n\x0eRunStepRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.sampan.runtime.v1.StepSpecH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12\x30\n\x06resize\x18\x03 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSizeH\x00\x12\x10\n\x06signal\x18\x04 \x01(\rH\x00\x42\x07\n\x05input\"\xa6\x01\n\x0fRunStepResponse\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.sampan.runtime.v1.StepStartedH\x00\x12)\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x18.sampan.runtime.v1.FrameH\x00\x12+\n\x04\x65xit\x18\x03 \x01(\x0b\x32\x1b.sampan.runtime.v1.StepExitH\x00\x42\x08\n\x06output\"\r\n\x0bStepStarted\",\n\x08StepExit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x12\n\noom_killed\x18\x02 \x01(\x08\"\xda\x03\n\x08StepSpec\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x07process\x18\x02 \x01(\x0b\x32\x1e.sampan.runtime.v1.StepProcess\x12\x0c\n\x04root\x18\x03 \x01(\t\x12\x16\n\x0eroot_read_only\x18\x04 \x01(\x08\x12,\n\x06mounts\x18\x05 \x03(\x0b\x32\x1c.sampan.runtime.v1.StepMount\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12\x13\n\x0b\x65xtra_hosts\x18\x07 \x03(\t\x12\x34\n\x07network\x18\x08 \x01(\x0e\x32#.sampan.runtime.v1.StepSpec.Network\x12\x36\n\x08security\x18\t \x01(\x0e\x32$.sampan.runtime.v1.StepSpec.Security\x12/\n\tresources\x18\n \x01(\x0b\x32\x1c.sampan.runtime.v1.Resources\x12\x13\n\x0b\x63\x64i_devices\x18\x0b \x03(\t\x12\x0e\n\x06inside\x18\x0c \x01(\t\"*\n\x07Network\x12\x0b\n\x07SANDBOX\x10\x00\x12\x08\n\x04HOST\x10\x01\x12\x08\n\x04NONE\x10\x02\"&\n\x08Security\x12\x0c\n\x08\x43ONFINED\x10\x00\x12\x0c\n\x08INSECURE\x10\x01\"\xa2\x01\n\x0bStepProcess\x12\x0c\n\x04\x61rgs\x18\x01 \x03(\t\x12\x0b\n\x03\x65nv\x18\x02 \x03(\t\x12\x13\n\x0bworking_dir\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0b\n\x03tty\x18\x05 \x01(\x08\x12\x12\n\nopen_stdin\x18\x06 \x01(\x08\x12\x34\n\x0c\x63onsole_size\x18\x07 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\"\xcf\x02\n\tStepMount\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x11\n\tread_only\x18\x02 \x01(\x08\x12\x39\n\x08snapshot\x18\x03 \x01(\x0b\x32%.sampan.runtime.v1.StepSnapshotSourceH\x00\x12;\n\tdirectory\x18\x04 \x01(\x0b\x32&.sampan.runtime.v1.StepDirectorySourceH\x00\x12\x33\n\x05tmpfs\x18\x05 \x01(\x0b\x32\".sampan.runtime.v1.StepTmpfsSourceH\x00\x12\x31\n\x04\x66ile\x18\x06 \x01(\x0b\x32!.sampan.runtime.v1.StepFileSourceH\x00\x12\x35\n\x06socket\x18\x07 \x01(\x0b\x32#.sampan.runtime.v1.StepSocketSourceH\x00\x42\x08\n\x06source\"@\n\x12StepSnapshotSource\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07\x64iscard\x18\x03 \x01(\x08\"G\n\x13StepDirectorySource\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07\x64iscard\x18\x03 \x01(\x08\"%\n\x0fStepTmpfsSource\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"I\n\x0eStepFileSource\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\x0b\n\x03gid\x18\x04 \x01(\r\" \n\x10StepSocketSource\x12\x0c\n\x04path\x18\x01 \x01(\t2Y\n\x05Steps\x12P\n\x03Run\x12!.sampan.runtime.v1.RunStepRequest\x1a\".sampan.runtime.v1.RunStepResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sampan/api/runtime/v1/steps.proto\x12\x11sampan.runtime.v1\x1a&sampan/api/runtime/v1/containers.proto\x1a sampan/api/runtime/v1/spec.proto\"\x9b\x01\n\x0eRunStepRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.sampan.runtime.v1.StepSpecH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12\x30\n\x06resize\x18\x03 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSizeH\x00\x12\x10\n\x06signal\x18\x04 \x01(\rH\x00\x42\x07\n\x05input\"\xa6\x01\n\x0fRunStepResponse\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.sampan.runtime.v1.StepStartedH\x00\x12)\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x18.sampan.runtime.v1.FrameH\x00\x12+\n\x04\x65xit\x18\x03 \x01(\x0b\x32\x1b.sampan.runtime.v1.StepExitH\x00\x42\x08\n\x06output\"\r\n\x0bStepStarted\",\n\x08StepExit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x12\n\noom_killed\x18\x02 \x01(\x08\"\xf0\x03\n\x08StepSpec\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x07process\x18\x02 \x01(\x0b\x32\x1e.sampan.runtime.v1.StepProcess\x12\x0c\n\x04root\x18\x03 \x01(\t\x12\x16\n\x0eroot_read_only\x18\x04 \x01(\x08\x12,\n\x06mounts\x18\x05 \x03(\x0b\x32\x1c.sampan.runtime.v1.StepMount\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12\x13\n\x0b\x65xtra_hosts\x18\x07 \x03(\t\x12\x34\n\x07network\x18\x08 \x01(\x0e\x32#.sampan.runtime.v1.StepSpec.Network\x12\x36\n\x08security\x18\t \x01(\x0e\x32$.sampan.runtime.v1.StepSpec.Security\x12/\n\tresources\x18\n \x01(\x0b\x32\x1c.sampan.runtime.v1.Resources\x12\x13\n\x0b\x63\x64i_devices\x18\x0b \x03(\t\x12\x0e\n\x06inside\x18\x0c \x01(\t\x12\x14\n\x0cnetwork_mode\x18\r \x01(\t\"*\n\x07Network\x12\x0b\n\x07SANDBOX\x10\x00\x12\x08\n\x04HOST\x10\x01\x12\x08\n\x04NONE\x10\x02\"&\n\x08Security\x12\x0c\n\x08\x43ONFINED\x10\x00\x12\x0c\n\x08INSECURE\x10\x01\"\xa2\x01\n\x0bStepProcess\x12\x0c\n\x04\x61rgs\x18\x01 \x03(\t\x12\x0b\n\x03\x65nv\x18\x02 \x03(\t\x12\x13\n\x0bworking_dir\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0b\n\x03tty\x18\x05 \x01(\x08\x12\x12\n\nopen_stdin\x18\x06 \x01(\x08\x12\x34\n\x0c\x63onsole_size\x18\x07 \x01(\x0b\x32\x1e.sampan.runtime.v1.ConsoleSize\"\xcf\x02\n\tStepMount\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x11\n\tread_only\x18\x02 \x01(\x08\x12\x39\n\x08snapshot\x18\x03 \x01(\x0b\x32%.sampan.runtime.v1.StepSnapshotSourceH\x00\x12;\n\tdirectory\x18\x04 \x01(\x0b\x32&.sampan.runtime.v1.StepDirectorySourceH\x00\x12\x33\n\x05tmpfs\x18\x05 \x01(\x0b\x32\".sampan.runtime.v1.StepTmpfsSourceH\x00\x12\x31\n\x04\x66ile\x18\x06 \x01(\x0b\x32!.sampan.runtime.v1.StepFileSourceH\x00\x12\x35\n\x06socket\x18\x07 \x01(\x0b\x32#.sampan.runtime.v1.StepSocketSourceH\x00\x42\x08\n\x06source\"@\n\x12StepSnapshotSource\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07\x64iscard\x18\x03 \x01(\x08\"G\n\x13StepDirectorySource\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07\x64iscard\x18\x03 \x01(\x08\"%\n\x0fStepTmpfsSource\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"I\n\x0eStepFileSource\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\x0b\n\x03gid\x18\x04 \x01(\r\" \n\x10StepSocketSource\x12\x0c\n\x04path\x18\x01 \x01(\t2Y\n\x05Steps\x12P\n\x03Run\x12!.sampan.runtime.v1.RunStepRequest\x1a\".sampan.runtime.v1.RunStepResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,25 +42,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPEXIT']._serialized_start=472
   _globals['_STEPEXIT']._serialized_end=516
   _globals['_STEPSPEC']._serialized_start=519
-  _globals['_STEPSPEC']._serialized_end=993
-  _globals['_STEPSPEC_NETWORK']._serialized_start=911
-  _globals['_STEPSPEC_NETWORK']._serialized_end=953
-  _globals['_STEPSPEC_SECURITY']._serialized_start=955
-  _globals['_STEPSPEC_SECURITY']._serialized_end=993
-  _globals['_STEPPROCESS']._serialized_start=996
-  _globals['_STEPPROCESS']._serialized_end=1158
-  _globals['_STEPMOUNT']._serialized_start=1161
-  _globals['_STEPMOUNT']._serialized_end=1496
-  _globals['_STEPSNAPSHOTSOURCE']._serialized_start=1498
-  _globals['_STEPSNAPSHOTSOURCE']._serialized_end=1562
-  _globals['_STEPDIRECTORYSOURCE']._serialized_start=1564
-  _globals['_STEPDIRECTORYSOURCE']._serialized_end=1635
-  _globals['_STEPTMPFSSOURCE']._serialized_start=1637
-  _globals['_STEPTMPFSSOURCE']._serialized_end=1674
-  _globals['_STEPFILESOURCE']._serialized_start=1676
-  _globals['_STEPFILESOURCE']._serialized_end=1749
-  _globals['_STEPSOCKETSOURCE']._serialized_start=1751
-  _globals['_STEPSOCKETSOURCE']._serialized_end=1783
-  _globals['_STEPS']._serialized_start=1785
-  _globals['_STEPS']._serialized_end=1874
+  _globals['_STEPSPEC']._serialized_end=1015
+  _globals['_STEPSPEC_NETWORK']._serialized_start=933
+  _globals['_STEPSPEC_NETWORK']._serialized_end=975
+  _globals['_STEPSPEC_SECURITY']._serialized_start=977
+  _globals['_STEPSPEC_SECURITY']._serialized_end=1015
+  _globals['_STEPPROCESS']._serialized_start=1018
+  _globals['_STEPPROCESS']._serialized_end=1180
+  _globals['_STEPMOUNT']._serialized_start=1183
+  _globals['_STEPMOUNT']._serialized_end=1518
+  _globals['_STEPSNAPSHOTSOURCE']._serialized_start=1520
+  _globals['_STEPSNAPSHOTSOURCE']._serialized_end=1584
+  _globals['_STEPDIRECTORYSOURCE']._serialized_start=1586
+  _globals['_STEPDIRECTORYSOURCE']._serialized_end=1657
+  _globals['_STEPTMPFSSOURCE']._serialized_start=1659
+  _globals['_STEPTMPFSSOURCE']._serialized_end=1696
+  _globals['_STEPFILESOURCE']._serialized_start=1698
+  _globals['_STEPFILESOURCE']._serialized_end=1771
+  _globals['_STEPSOCKETSOURCE']._serialized_start=1773
+  _globals['_STEPSOCKETSOURCE']._serialized_end=1805
+  _globals['_STEPS']._serialized_start=1807
+  _globals['_STEPS']._serialized_end=1896
 # @@protoc_insertion_point(module_scope)

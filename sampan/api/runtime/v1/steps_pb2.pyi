@@ -180,6 +180,7 @@ class StepSpec(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     CDI_DEVICES_FIELD_NUMBER: _builtins.int
     INSIDE_FIELD_NUMBER: _builtins.int
+    NETWORK_MODE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """[a-z0-9]{12,64}, unique among those that run"""
     root: _builtins.str
@@ -193,6 +194,8 @@ class StepSpec(_message.Message):
     """ID of a step that runs, whose further process this is: it sees all that that one sees, and ends with it. Of the rest
     the process and its security count alone.
     """
+    network_mode: _builtins.str
+    """Instead of `network`: a container's network mode, a network's name or "container:" and a container's."""
     @_builtins.property
     def process(self) -> Global___StepProcess: ...
     @_builtins.property
@@ -224,10 +227,11 @@ class StepSpec(_message.Message):
         resources: _spec_pb2.Resources | None = ...,
         cdi_devices: _abc.Iterable[_builtins.str] | None = ...,
         inside: _builtins.str = ...,
+        network_mode: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "extra_hosts", b"extra_hosts", "hostname", b"hostname", "id", b"id", "inside", b"inside", "mounts", b"mounts", "network", b"network", "process", b"process", "resources", b"resources", "root", b"root", "root_read_only", b"root_read_only", "security", b"security"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "extra_hosts", b"extra_hosts", "hostname", b"hostname", "id", b"id", "inside", b"inside", "mounts", b"mounts", "network", b"network", "network_mode", b"network_mode", "process", b"process", "resources", b"resources", "root", b"root", "root_read_only", b"root_read_only", "security", b"security"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -195,6 +195,20 @@ def test_limits_are_said_of_each_process_and_change_no_key() -> None:
     assert limited.run() == free.run()
 
 
+def test_a_network_of_users_is_said_of_each_process_that_names_none() -> None:
+    text = "FROM alpine\nRUN x\n"
+    assert build(text, {"network-mode": "mine"}).edge.node.metadata.network_mode == "mine"
+    assert build(text, {"network-mode": "mine"}).run() == build(text).run()
+    other = build("FROM alpine\nRUN --network=none x\n", {"network-mode": "mine"})
+    assert other.edge.node.metadata.network_mode == ""
+
+
+@pytest.mark.parametrize("mode", ["host", "none", "default", "ns:/proc/1/ns/net"])
+def test_what_needs_a_grant_is_no_network_of_users(mode: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is no network of the engine's"):
+        build("FROM alpine\nRUN x\n", {"network-mode": mode})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [

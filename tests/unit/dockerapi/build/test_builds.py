@@ -112,7 +112,8 @@ async def test_options_become_attributes(api: Api) -> None:
     ("query", "message"),
     [
         ("squash=1", "squash is only supported with experimental mode"),
-        ("networkmode=mine", 'network mode "mine" not supported by buildkit'),
+        ("networkmode=mine&version=2&session=s", 'network mode "mine" not supported by buildkit'),
+        ("networkmode=ns:/proc/1/ns/net", 'network mode "ns:/proc/1/ns/net" not supported by buildkit'),
         ("buildargs=nonsense", "error reading build args"),
         ("buildargs=[1]", "error reading build args: expected an object of strings"),
         ("labels=3", "error reading labels: expected an object of strings"),
@@ -133,6 +134,14 @@ async def test_what_cannot_be_is_refused_by_name(api: Api, query: str, message: 
     answer = await api.post(f"/build?{query}", data=b"x", headers=TAR)
     assert (answer.status, api.builder.solved) == (400, [])
     assert message in answer.message
+
+
+async def test_a_network_of_users_is_the_classic_builder_s(api: Api) -> None:
+    built(api)
+    await api.post("/build?networkmode=mine", data=b"x", headers=TAR)
+    (request,) = api.builder.solved
+    assert request.frontend_attributes["network-mode"] == "mine"
+    assert request.entitlements == frozenset()
 
 
 async def test_credentials_are_those_of_the_header(api: Api) -> None:
