@@ -34,14 +34,18 @@ _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "
 _OF_THE_COMMAND: Final = ("exec: ", "chdir to cwd ")
 _NOT_EXECUTABLE: Final = ("permission denied", "is a directory", "exec format error")
 
+# crun's words for an errno at the end, which are the C library's; Go's, which clients look
+# for, begin with a small letter.
+_ERRNO_WORDS: Final = re.compile(r"(?<=: )[A-Z](?=[a-z ]+$)")
+
 
 def create_error(message: str, command: str) -> StartError:
     """Return the error for a container whose ``command`` the runtime did not start, saying ``message``."""
-    text = _plain(message, command)
+    text = _ERRNO_WORDS.sub(lambda letter: letter[0].lower(), _plain(message, command))
     if not text.startswith(("runc create failed:", "crun:")):
         text = f"runc create failed: {text}"
     hint = _MOUNT_HINT if _NOT_A_DIRECTORY in text.lower() else ""
-    return _classify(text)(f"{_CREATE}{text}: unknown{hint}")
+    return _classify_create(text)(f"{_CREATE}{text}: unknown{hint}")
 
 
 def prepare_error(error: OSError, place: Path) -> StartError:
@@ -101,6 +105,18 @@ def _plain(message: str, command: str) -> str:
             f'unable to start container process: chdir to cwd ("{match["directory"]}") set in config.json failed: {why}'
         )
     return text
+
+
+def _classify_create(text: str) -> type[StartError]:
+    """Return the kind as Docker tells it for a container: by an errno, whatever that is said of."""
+    lower = text.lower()
+    if _NOT_A_DIRECTORY in lower:
+        return StartError  # clients exit with 125, although the state has 127
+    if any(phrase in lower for phrase in ("permission denied", "is a directory")):
+        return CommandNotExecutableError
+    if any(phrase in lower for phrase in _NOT_FOUND):
+        return CommandNotFoundError
+    return _classify(text)
 
 
 def _classify(text: str) -> type[StartError]:

@@ -1,5 +1,6 @@
 """Exit codes of ``docker run``: the program's own, or Docker's when there was none."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,33 @@ def test_name_that_is_taken_exits_125_and_names_its_owner(docker: DockerClient, 
     assert failed.code == 125
     assert f'Conflict. The container name "/{sleeper}" is already in use by container "{owner}"' in failed.stderr
     assert "You have to remove (or rename) that container to be able to reuse that name." in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "command", "of_client", "of_state"),
+    [
+        ((), "no-such-program", 127, 127),
+        ((), "/etc/passwd", 126, 126),
+        (("--sysctl", "net.nosuch=1"), "true", 127, 127),
+        (("--volume", "/etc/passwd:/etc"), "true", 125, 127),
+    ],
+)
+def test_a_start_that_fails_is_in_the_state(
+    docker: DockerClient,
+    image: str,
+    container_name: Callable[[], str],
+    flags: tuple[str, ...],
+    command: str,
+    of_client: int,
+    of_state: int,
+) -> None:
+    name = container_name()
+    failed = docker.fails("run", "--name", name, *flags, image, command)
+    assert failed.code == of_client
+    state = json.loads(docker("inspect", "--format", "{{json .State}}", name).stdout)
+    assert (state["Status"], state["ExitCode"]) == ("created", of_state)
+    assert state["Error"]
+    assert state["Error"] in failed.stderr
 
 
 def test_port_that_is_taken_exits_125_and_is_named(

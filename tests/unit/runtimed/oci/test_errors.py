@@ -15,7 +15,9 @@ RUNC = "runc create failed: unable to start container process: "
         (RUNC + 'exec: "/nope": stat /nope: no such file or directory', CommandNotFoundError, 127),
         (RUNC + 'exec: "/etc/passwd": permission denied', CommandNotExecutableError, 126),
         (RUNC + 'exec: "/bin": is a directory', CommandNotExecutableError, 126),
-        (RUNC + "error mounting /a: no such file or directory", StartError, 128),
+        (RUNC + "error mounting /a: no such file or directory", CommandNotFoundError, 127),
+        ("open /proc/sys/net/nosuch: No such file or directory", CommandNotFoundError, 127),
+        ("invalid seccomp action `x`", StartError, 128),
         ("executable file `nope` not found in $PATH: No such file or directory", CommandNotFoundError, 127),
         ("open executable: Permission denied", CommandNotExecutableError, 126),
         ("open executable: Operation not permitted", CommandNotExecutableError, 126),  # of a directory
@@ -58,6 +60,9 @@ def test_crun_says_of_a_missing_directory_what_runc_says() -> None:
 
 
 def test_a_file_mounted_on_a_directory_gets_a_hint() -> None:
+    error = create_error("mount `/etc/passwd` to `etc`: Not a directory", "true")
+    assert "`etc`: not a directory: unknown: Are you trying" in str(error)
+    assert type(error) is StartError  # which decides the code that the clients exit with
     error = create_error(RUNC + 'error mounting "/a" to rootfs at "/etc": not a directory', "true")
     assert str(error).endswith("Check if the specified host path exists and is the expected type")
     assert exit_code(error) == 127
@@ -74,6 +79,11 @@ def test_crun_says_of_a_path_that_is_not_there_what_runc_says() -> None:
     runc = create_error(RUNC + 'exec: "/no/such": stat /no/such: no such file or directory', "/no/such")
     assert str(crun) == str(runc)
     assert exit_code(crun) == 127
+
+
+def test_an_errno_of_crun_is_told_in_go_s_words() -> None:
+    error = create_error("open `/proc/sys/net/nosuch`: No such file or directory", "true")
+    assert str(error).endswith("open `/proc/sys/net/nosuch`: no such file or directory: unknown")
 
 
 def test_an_exec_says_what_docker_says() -> None:
