@@ -85,7 +85,17 @@ def split_option(option: str) -> tuple[str, str | None]:
 def _check_profile(text: str) -> None:
     try:
         profile = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
+        raise InvalidArgumentError(f"Decoding seccomp profile failed: {_in_go_s_words(error)}") from error
+    except RecursionError as error:
         raise InvalidArgumentError(f"Decoding seccomp profile failed: {error}") from error
-    if not isinstance(profile, dict):
+    if profile is not None and not isinstance(profile, dict):
         raise InvalidArgumentError("Decoding seccomp profile failed: it is not a JSON object")
+
+
+def _in_go_s_words(error: json.JSONDecodeError) -> str:
+    """Say of what is no JSON what Docker says where a value should begin: of a file's name, above all."""
+    if not error.msg.startswith("Expecting value"):
+        return str(error)
+    rest = error.doc[error.pos :]
+    return f"invalid character '{rest[0]}' looking for beginning of value" if rest else "unexpected end of JSON input"

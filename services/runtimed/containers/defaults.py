@@ -181,7 +181,8 @@ def _seccomp(profile: str) -> str:
         if len(text) > _MOST_PROFILE_BYTES:
             raise InvalidArgumentError(f"it is larger than {_MOST_PROFILE_BYTES} bytes")
         compact = json.dumps(json.loads(text), separators=(",", ":"))  # it will be in every container's record
-        own_profile(compact, ())
+        if own_profile(compact, ()) is None:
+            raise InvalidArgumentError("it filters nothing")
     except OSError as error:
         raise InvalidArgumentError(f"seccomp_profile: {profile}: {error.strerror}") from error
     except (ValueError, RecursionError, InvalidArgumentError) as error:

@@ -127,3 +127,10 @@ def test_a_volume_of_a_cluster_takes_a_swarm(docker: DockerClient) -> None:
         assert refused.code == 1
         assert "This node is not a swarm manager." in refused.stderr
     assert "of-a-cluster" not in docker("volume", "ls", "--quiet").stdout
+
+
+def test_a_seccomp_profile_that_says_nothing_filters_nothing(docker: DockerClient, image: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("{}")
+    for option, mode in (("seccomp=unconfined", "0"), (f"seccomp={tmp_path}/empty.json", "0")):
+        shown = docker("run", "--rm", "--security-opt", option, image, "grep", "Seccomp:", "/proc/self/status")
+        assert shown.line.split() == ["Seccomp:", mode], option

@@ -76,8 +76,10 @@ def default_profile(
     return profile
 
 
-def own_profile(text: str, capabilities: Collection[str], machine: str | None = None) -> dict[str, object]:
+def own_profile(text: str, capabilities: Collection[str], machine: str | None = None) -> dict[str, object] | None:
     """Return the OCI ``seccomp`` object of a profile in Docker's format, for these ``capabilities``.
+
+    One with neither a default nor rules filters nothing, as with Docker, and is None.
 
     Raises:
         InvalidArgumentError: it is no JSON object, or a part of it has the wrong form.
@@ -85,6 +87,8 @@ def own_profile(text: str, capabilities: Collection[str], machine: str | None = 
     machine = machine or platform.machine()
     try:
         given = json.loads(text)
+        if given is None or not (given.get("defaultAction") or given.get("syscalls")):
+            return None
         return _translate(given, capabilities, machine)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidArgumentError(f"Decoding seccomp profile failed: {error}") from error

@@ -178,6 +178,7 @@ def test_an_own_profile_is_cut_to_the_capabilities_and_the_machine() -> None:
         }
     )
     profile = own_profile(text, DEFAULT, "x86_64")
+    assert profile is not None
     assert profile["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
     assert profile["syscalls"] == [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]
 
@@ -185,7 +186,7 @@ def test_an_own_profile_is_cut_to_the_capabilities_and_the_machine() -> None:
 @pytest.mark.parametrize(
     "profile",
     [
-        {},
+        {"syscalls": [{"names": ["x"], "action": "SCMP_ACT_ALLOW"}]},
         {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": 3},
         {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["x"]}]},
         {"defaultAction": "x", "architectures": ["a"], "archMap": [{}]},
@@ -195,6 +196,11 @@ def test_an_own_profile_is_cut_to_the_capabilities_and_the_machine() -> None:
 def test_a_profile_of_the_wrong_form_is_refused(profile: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match="Decoding seccomp profile failed"):
         own_profile(json.dumps(profile), DEFAULT)
+
+
+@pytest.mark.parametrize("text", ["{}", "null", '{"syscalls": []}', '{"architectures": ["SCMP_ARCH_X86"]}'])
+def test_a_profile_that_says_nothing_filters_nothing(text: str) -> None:
+    assert own_profile(text, DEFAULT) is None
 
 
 def test_an_operator_that_there_is_not_is_named() -> None:
