@@ -91,6 +91,7 @@ EXCUSED = (
         )
         for place in (_VIEWS, _API, _COMMAND)
     }
+    | {("Mount.inherited", _VIEWS): "by the mode in Mounts, which is empty"}
     | {
         (option, place): "of one start, and not of the container"
         for option in ("ConsoleSize.height", "ConsoleSize.width", "Process.console_size")
