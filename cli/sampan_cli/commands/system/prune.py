@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from sampan_cli.backend import PruneBackend
 
 
-@sampan_command("prune", examples="sampan system prune -f\nsampan system prune -a --volumes --filter until=24h")
+@sampan_command(
+    "prune", examples="sampan system prune -f\nsampan system prune -a --filter until=24h\nsampan system prune --volumes"
+)
 @click.option("--all", "-a", is_flag=True, help="Remove all unused images, not just dangling ones.")
 @click.option("--volumes", is_flag=True, help="Prune anonymous volumes too.")
 @prune_filter_option
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
     """Remove what nothing uses: containers, networks, images, build cache; without filters what broken pulls left."""
+    if volumes and any(text.startswith("until=") for text in filters):  # volumes have no age to choose by
+        raise click.ClickException('the "until" filter is not supported with "--volumes"')
     things = ["all stopped containers", "all networks not used by at least one container"]
     things += ["all anonymous volumes not used by at least one container"] if volumes else []
     things += ["all images without at least one container associated to them" if all else "all dangling images"]
@@ -43,9 +47,8 @@ async def remove(engine: "PruneBackend", filters: tuple[str, ...], *, all_images
 
     reclaimed = await remove_stopped(engine, filters)
     await network_prune.remove(engine, filters)
-    if volumes:  # which have no age: as with Docker, only labels choose among them
-        labels = tuple(text for text in filters if not text.startswith("until="))
-        reclaimed += await volume_prune.remove(engine, labels, named_too=False)
+    if volumes:
+        reclaimed += await volume_prune.remove(engine, filters, named_too=False)
     reclaimed += await image_prune.remove(engine, filters, dangling=not all_images)
     chosen = parse_filters(filters, ("until", "label", "label!"))
     return reclaimed + await builder_prune.remove(engine, chosen, PruneLimits(all=all_images), dates=True)

@@ -105,6 +105,12 @@ def test_system_prune_ends_in_a_pass_that_takes_leftovers_and_says_the_sum(sampa
     assert sampan.fake.content_disk.passes == [False, True]
 
 
+def test_volumes_have_no_age_to_choose_by(sampan: Sampan) -> None:
+    refused = sampan("system", "prune", "-f", "--volumes", "--filter", "label=a", "--filter", "until=24h")
+    assert 'the "until" filter is not supported with "--volumes"' in refused.stderr
+    assert (refused.exit_code, sampan.fake.content_disk.passes) == (1, [])
+
+
 @pytest.mark.parametrize("command", ["system", "builder"])
 def test_what_broken_pulls_left_goes_unless_something_else_is_meant(sampan: Sampan, command: str) -> None:
     partial = StoredObject("partial", DIGEST, 4096, (Holder(LEASE),))
