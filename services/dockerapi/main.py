@@ -203,7 +203,8 @@ async def _open_entrances(service: Service[ApiConfig], wanted: list[Wanted], api
     from dockerapi.listen.entrances import Entrances  # brings TLS, which most engines never speak
 
     config = service.config
-    entrances = Entrances(config.tls, allow_unauthenticated=config.allow_unauthenticated_tcp)
+    allowed = config.allow_unauthenticated_tcp
+    entrances = Entrances(config.tls, allow_unauthenticated=allowed, left=service.rest.used)
     service.stack.callback(entrances.close)
     await entrances.open(wanted, api.protocols)
     service.reloads.append(lambda anew: entrances.reload(anew.tls))

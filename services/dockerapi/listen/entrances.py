@@ -15,9 +15,15 @@ from sampan.log import log
 class Entrances:
     """Opens them, and closes them."""
 
-    def __init__(self, files: TlsFiles, *, allow_unauthenticated: bool) -> None:
-        """Read the certificates, if there are any. Raises as ``Certificates``."""
+    def __init__(
+        self, files: TlsFiles, *, allow_unauthenticated: bool, left: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read the certificates, if there are any. Raises as ``Certificates``.
+
+        ``left`` is called when a client of TLS has gone.
+        """
         self._files = files
+        self._left = left
         self._allow_unauthenticated = allow_unauthenticated
         self._certificates = Certificates(files) if files.wanted else None
         self._opened: list[Opened] = []
@@ -64,7 +70,7 @@ class Entrances:
     def _inside_tls(self, make: Make) -> Make:
         if self._certificates is None:
             return make
-        listener = TlsListener(self._certificates, make)
+        listener = TlsListener(self._certificates, make, self._left)
         self._handshakes.append(listener)
         return listener
 

@@ -6,10 +6,12 @@ over (RFC 8446, section 6.1: it closes one direction). Here that is the end of t
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from dockerapi.http.connection import Layer
 from dockerapi.listen.certificates import Certificates
 from sampan.log import log
 
@@ -27,6 +29,9 @@ HANDSHAKE_S: Final = 10.0
 # Handshakes that may be under way. With one more the oldest ends: a client that means it is through in milliseconds.
 MAX_HANDSHAKES: Final = 256
 
+# How often, at most, connections are looked for that have been idle for too long.
+_CLOCK_S: Final = 1.0
+
 # What Go's server tells a client that speaks plain HTTP where TLS is spoken; docker's client knows the sentence.
 _SPEAK_TLS: Final = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
@@ -38,12 +43,18 @@ Make = Callable[[], asyncio.Protocol]
 class TlsListener:
     """Makes the protocol of each new connection of one address, and bounds the handshakes that are under way."""
 
-    def __init__(self, certificates: Certificates, make: Make) -> None:
-        """``make`` returns what speaks inside, once a client has shown what it has to."""
+    def __init__(self, certificates: Certificates, make: Make, left: Callable[[], None] = lambda: None) -> None:
+        """``make`` returns what speaks inside, once a client has shown what it has to.
+
+        ``left`` is called when a client has gone: there is memory to give back, of which OpenSSL has most.
+        """
         self.certificates = certificates
         self.make = make
+        self.left = left
         self._pending: dict[TlsConnection, asyncio.TimerHandle] = {}
-        self._quiet: set[TlsConnection] = set()
+        # Who was let in and has yet to say something. Those who have said something before are given a time for it.
+        self._quiet: dict[TlsConnection, float] = {}
+        self._clock: asyncio.TimerHandle | None = None
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -63,12 +74,29 @@ class TlsListener:
         if (timer := self._pending.pop(connection, None)) is not None:
             timer.cancel()
 
-    def is_quiet(self, connection: "TlsConnection", *, quiet: bool) -> None:
-        """Note whether a client that was let in has yet to say something."""
-        if quiet:
-            self._quiet.add(connection)
-        else:
-            self._quiet.discard(connection)
+    def is_quiet(self, connection: "TlsConnection", for_s: float = math.inf) -> None:
+        """Note a client that says nothing at present, and close the connection if that lasts so many seconds.
+
+        One timer serves all: a thousand of them would be a tenth of what idle connections cost beside OpenSSL.
+        """
+        loop = asyncio.get_running_loop()
+        self._quiet[connection] = loop.time() + for_s
+        if self._clock is None and for_s < math.inf:
+            self._clock = loop.call_later(for_s, self._close_the_quiet)
+
+    def is_heard(self, connection: "TlsConnection") -> None:
+        """Wait for this client no more: it says something, or has left."""
+        self._quiet.pop(connection, None)
+
+    def _close_the_quiet(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in [each for each, until in self._quiet.items() if until <= now]:
+            connection.close()
+            self.is_heard(connection)
+        first = min(self._quiet.values(), default=math.inf)
+        again = max(first, now + _CLOCK_S)
+        self._clock = loop.call_at(again, self._close_the_quiet) if first < math.inf else None
 
     def close(self) -> None:
         """End the handshakes that are under way, and connections on which nobody has said anything."""
@@ -77,9 +105,11 @@ class TlsListener:
             connection.abort()
         for connection in list(self._quiet):
             connection.close()
+        if self._clock is not None:
+            self._clock.cancel()
 
 
-class TlsConnection(asyncio.Transport, asyncio.Protocol):
+class TlsConnection(Layer, asyncio.Protocol):
     """The protocol of a TCP connection, and the transport of what is spoken inside."""
 
     __slots__ = (
@@ -134,7 +164,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Tell who speaks inside."""
         self._closing = True
         self._listener.ended(self)
-        self._listener.is_quiet(self, quiet=False)
+        self._listener.is_heard(self)
+        self._listener.left()
         inside, self._inside = self._inside, None
         # None of these is to wait for the garbage collector: each knows the other, and OpenSSL's part is large.
         self._tls = self._raw = None
@@ -165,18 +196,23 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._listener.ended(self)
         self._flush()
         self._admitted = True
-        self._listener.is_quiet(self, quiet=True)
+        self._listener.is_quiet(self)
         self._read()
 
     def _listen(self) -> asyncio.Protocol:
         """Return who speaks inside; from the first word on there is somebody."""
         if self._inside is None:
-            self._listener.is_quiet(self, quiet=False)
+            self._listener.is_heard(self)
             inside = self._listener.make()
             self._inside = inside
             inside.connection_made(self)
         assert isinstance(self._inside, asyncio.Protocol)
         return self._inside
+
+    def rest(self, for_s: float) -> None:
+        """Forget who speaks inside until there is something to hear; close after so many seconds without."""
+        self._inside = None
+        self._listener.is_quiet(self, for_s)
 
     def _refuse(self, data: bytes, error: Exception) -> None:
         assert self._raw is not None

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dockerapi.http import connection
 from dockerapi.listen import tls as tls_module
 from tests.contract.archives import tar
 from tests.support.tls import HalfTls, make_certs
@@ -191,6 +192,59 @@ async def test_a_client_that_says_nothing_is_left_when_the_service_ends(tls: Tcp
     async with asyncio.timeout(60):
         assert await client.read() == b""
     client.writer.close()
+
+
+async def at_rest(tls: TcpApi) -> None:
+    """Return once nobody listens at any connection."""
+    async with asyncio.timeout(60):
+        while tls.api.server._server.connections:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_was_answered_has_nobody_listening_and_is_heard_later(tls: TcpApi) -> None:
+    client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
+    for _ in range(3):
+        await client.write(PING)
+        assert (await client.read()).startswith(b"HTTP/1.1 200 OK")
+        await at_rest(tls)
+    tls.listener.close()
+    async with asyncio.timeout(60):
+        assert await client.read() == b""
+    client.writer.close()
+
+
+async def test_a_part_of_the_next_request_is_not_lost(tls: TcpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_REST_S", 0.01)
+    client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
+    await client.write(PING + PING[:9])
+    assert (await client.read()).startswith(b"HTTP/1.1 200 OK")
+    await asyncio.sleep(0.1)
+    assert tls.api.server._server.connections
+    await client.write(PING[9:])
+    assert (await client.read()).startswith(b"HTTP/1.1 200 OK")
+    client.writer.close()
+
+
+@pytest.mark.parametrize("said", [PING, PING[:9], PING + PING[:9]], ids=["all", "a part", "more"])
+async def test_a_client_that_says_nothing_more_is_left_in_the_end(
+    tls: TcpApi, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(connection, "_REST_S", 0.01)
+    monkeypatch.setattr(connection, "_KEEPALIVE_S", 0.1)
+    client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
+    await client.write(said)
+    async with asyncio.timeout(60):
+        assert (await client.read_all()).count(b"HTTP/1.1 200 OK") == said.startswith(PING)
+    client.writer.close()
+
+
+async def test_each_client_that_leaves_is_told(tls: TcpApi) -> None:
+    left = asyncio.Event()
+    tls.listener.left = left.set
+    client = await HalfTls.connect(tls.port, tls.certs.client_context("alice"))
+    client.writer.close()
+    async with asyncio.timeout(60):
+        await left.wait()
 
 
 class Sent(asyncio.Transport):
