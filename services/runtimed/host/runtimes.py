@@ -42,7 +42,7 @@ PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "
 _TIMEOUT_S: Final = 30.0
 
 # Number of the trial as it is below: what another one found out is not remembered.
-_TRIAL: Final = 6
+_TRIAL: Final = 7
 
 # It refuses a version 2 tree with controllers beside version 1, and one without may have some at any time: the kernel
 # moves a controller there when its version 1 tree is unmounted.
@@ -52,6 +52,9 @@ _REFUSES_HYBRID_BEFORE: Final = "1.9"
 # All mounts become shared, which those are already that propagate, so that only the namespace itself is new.
 _APART: Final = ("unshare", "-m", "--propagation", "shared")
 _WITHOUT_TREE: Final = 'mount --make-private "$1" && umount "$2" && shift 2 && exec "$@"'
+
+# Below the tree crun makes its groups nevertheless, as directories of what is there then. systemd has that read-only.
+_WITH_PLACE: Final = _WITHOUT_TREE.replace("&& shift", '&& mount -t tmpfs none "$2" && shift')
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +224,8 @@ def _apart(host: HostFacts) -> list[tuple[str, ...]]:
         for program, shell in (("busybox", ("busybox", "sh")), ("unshare", ("sh",))):
             if found := shutil.which(program, path=where):
                 apart = (found, *_APART) if program == "busybox" else (found, *_APART[1:])
-                ways += [(*apart, *shell, "-c", _WITHOUT_TREE, "sh", str(Path(tree).parent), tree) for tree in trees]
+                for script in (_WITHOUT_TREE, _WITH_PLACE):
+                    ways += [(*apart, *shell, "-c", script, "sh", str(Path(tree).parent), tree) for tree in trees]
     return ways
 
 
