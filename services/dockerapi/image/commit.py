@@ -16,7 +16,8 @@ from sampan.oci.image_config import RunConfig
 
 async def commit(call: Call) -> web.StreamResponse:
     """POST /commit: an image of what a container has changed."""
-    container, repository, tag = call.text("container"), call.text("repo"), call.text("tag")
+    container = call.args.get("container") or call.text("container")  # its ID, if a socket's scope has looked at it
+    repository, tag = call.text("repo"), call.text("tag")
     if not container:
         raise InvalidArgumentError("no container is named")
     if tag and not repository:

@@ -90,6 +90,8 @@ class _Admission:
                 wanted = networks.parse_request(await call.body(required=True), call.version)
                 self._refuse(host_access.of_network(wanted))
                 self._check_label(wanted.labels)
+            case "image.commit" if name := call.text("container"):  # what it holds can be had of the image
+                call = replace(call, args={**call.args, "container": (await self._used(name)).id})
             case "network.connect" | "network.disconnect":
                 call = replace(call, args={**call.args, "container": await self._connected()})
             case "image.pull" if call.text("fromSrc") not in ("", "-"):

@@ -229,6 +229,9 @@ async def test_no_host_keeps_out_of_containers_that_have_it(api: Api) -> None:
         update = {"Devices": [{"PathOnHost": "/dev/sda"}]}
         assert (await ask("POST", f"/containers/{plain}/update", json=update)).status == 403
         for path in ("/build", "/grpc", "/session"):
+        for name in (privileged, privileged[:12]):
+            answer = await ask("POST", f"/commit?container={name}&repo=x", json={})
+            assert (answer.status, answer.message.endswith("has privileged")) == (403, True), answer.message
             assert (await ask("POST", path)).status == 403
         for options in ({"DriverOpts": {"device": "/"}}, {"driveropts": {"device": "/"}}, {"Driver": "other"}):
             assert (await ask("POST", "/volumes/create", json={"Name": "v", **options})).status == 403
