@@ -41,6 +41,16 @@ _HARMLESS_NETWORK_OPTIONS: Final = frozenset(
     )
 )
 
+# Of a file system in memory. The rest, like ``remount`` and ``bind``, is not about it, but about what is there already:
+# /sys, where an image has a link to it for a target.
+_HARMLESS_TMPFS_OPTIONS: Final = frozenset(
+    (
+        "async", "atime", "defaults", "dev", "diratime", "dirsync", "exec", "gid", "huge", "mand", "mode", "mpol",
+        "noatime", "nodev", "nodiratime", "noexec", "nomand", "norelatime", "nostrictatime", "nosuid", "nr_blocks",
+        "nr_inodes", "private", "relatime", "ro", "rprivate", "rw", "size", "strictatime", "suid", "sync", "uid",
+    )
+)  # fmt: skip
+
 _PRIVATE: Final = frozenset(("", "private", "rprivate"))
 
 # Limits that say how far ahead of the host's processes a container may put itself.
@@ -67,7 +77,7 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
     Namespaces: frozenset(),
     Mount: frozenset(
         (
-            "target", "read_only", "create_source", "no_copy", "tmpfs_size_bytes", "tmpfs_mode", "options", "inherited",
+            "target", "read_only", "create_source", "no_copy", "tmpfs_size_bytes", "tmpfs_mode", "inherited",
             "non_recursive", "volume_labels", "mode", "read_only_non_recursive", "read_only_force_recursive",
             "subpath", "image_id", "chain_id",
         )
@@ -179,6 +189,9 @@ def _of_mount(mount: Mount, binds: tuple[str, ...]) -> Iterator[str]:
         yield f"propagation {mount.propagation}"
     if mount.uid_mappings or mount.gid_mappings:
         yield "ID mappings of a mount"
+    if mount.type is MountType.TMPFS:
+        names = (word.partition("=")[0] for text in mount.options for word in text.split(",") if word)
+        yield from (f"mount option {name}" for name in names if name not in _HARMLESS_TMPFS_OPTIONS)
     if mount.type is MountType.VOLUME:
         yield from _of_driver(mount.volume_driver, mount.volume_options)
 

@@ -182,6 +182,9 @@ HOST = [
     {"Sysctls": {"kernel.shmmax": "1"}}, {"LogConfig": {"Type": "syslog", "Config": {}}}, {"OomScoreAdj": -1000},
     {"Binds": ["/srv/ok:/host:rshared"]}, {"VolumesFrom": ["{privileged}"]}, {"PidMode": "container:{privileged}"},
     {"NetworkMode": "container:{privileged}"}, {"Binds": ["evil:/host"]},
+    {"Tmpfs": {"/link-to-sys": "remount,rw"}}, {"Tmpfs": {"/t": "exec,rbind"}}, {"Tmpfs": {"/t": "rshared"}},
+    {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["exec"], ["remount"]]}}]},
+    {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["rw,remount"]]}}]},
     {"Ulimits": [{"Name": "rtprio", "Soft": 99, "Hard": 99}]}, {"Ulimits": [{"Name": "nice", "Soft": 40, "Hard": 40}]},
 ]  # fmt: skip
 
@@ -204,7 +207,8 @@ async def test_no_host_lets_the_rest_be(api: Api) -> None:
     async with limited(api, Scope(no_host=True, binds=("/srv/ok",))) as ask:
         host = {
             "Binds": ["/srv/ok:/data", "named:/v"], "NetworkMode": "bridge", "Memory": 1 << 24, "MaskedPaths": None,
-            "SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"], "CapAdd": ["CHOWN"], "Tmpfs": {"/t": "exec"},
+            "SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"], "CapAdd": ["CHOWN"],
+            "Tmpfs": {"/t": "exec,size=1m,mode=1777,huge=never,uid=0"},
         }  # fmt: skip
         made = await ask("POST", "/containers/create", json={"Image": "busybox", "HostConfig": host})
         assert made.status in (201, 404), made.body  # the fake has no such image, maybe; nobody objects
@@ -222,6 +226,9 @@ async def test_no_host_keeps_out_of_containers_that_have_it(api: Api) -> None:
             answer = await ask(method, f"/containers/{privileged}/{path}", json={"Cmd": ["id"]})
             assert answer.status == 403, path
             assert "privileged" in answer.message
+        for name in (privileged, privileged[:12]):
+            answer = await ask("POST", f"/commit?container={name}&repo=x", json={})
+            assert (answer.status, answer.message.endswith("has privileged")) == (403, True), answer.message
         body = {"Cmd": ["id"], "Privileged": True}
         assert (await ask("POST", f"/containers/{plain}/exec", json=body)).status == 403
         assert (await ask("POST", f"/containers/{plain}/exec", json={"Cmd": ["id"], "pRIVILEGED": True})).status == 403
@@ -229,9 +236,6 @@ async def test_no_host_keeps_out_of_containers_that_have_it(api: Api) -> None:
         update = {"Devices": [{"PathOnHost": "/dev/sda"}]}
         assert (await ask("POST", f"/containers/{plain}/update", json=update)).status == 403
         for path in ("/build", "/grpc", "/session"):
-        for name in (privileged, privileged[:12]):
-            answer = await ask("POST", f"/commit?container={name}&repo=x", json={})
-            assert (answer.status, answer.message.endswith("has privileged")) == (403, True), answer.message
             assert (await ask("POST", path)).status == 403
         for options in ({"DriverOpts": {"device": "/"}}, {"driveropts": {"device": "/"}}, {"Driver": "other"}):
             assert (await ask("POST", "/volumes/create", json={"Name": "v", **options})).status == 403
