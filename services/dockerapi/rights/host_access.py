@@ -3,6 +3,7 @@
 It looks at what the handlers make of a request and not at the request: there is no second reading of it to differ.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -50,6 +51,9 @@ _HARMLESS_TMPFS_OPTIONS: Final = frozenset(
         "nr_inodes", "private", "relatime", "ro", "rprivate", "rw", "size", "strictatime", "suid", "sync", "uid",
     )
 )  # fmt: skip
+
+# Settings that a network namespace has for itself. Whatever a runtime makes of dots and slashes, it stays below "net".
+_HARMLESS_SYSCTL: Final = re.compile(r"net\.[\w-]+(?:[./][\w-]+)*", re.ASCII)
 
 _PRIVATE: Final = frozenset(("", "private", "rprivate"))
 
@@ -111,7 +115,7 @@ def of_container(spec: ContainerSpec, binds: tuple[str, ...]) -> Iterator[str]:
     yield from of_resources(spec.resources)
     for mount in spec.mounts:
         yield from _of_mount(mount, binds)
-    yield from (f"sysctl {name}" for name in spec.sysctls if not name.startswith("net."))
+    yield from (f"sysctl {name}" for name in spec.sysctls if not _HARMLESS_SYSCTL.fullmatch(name))
     if spec.log.driver not in _HARMLESS_LOGS:
         yield f"log driver {spec.log.driver}"
     if spec.runtime:

@@ -185,6 +185,8 @@ HOST = [
     {"Tmpfs": {"/link-to-sys": "remount,rw"}}, {"Tmpfs": {"/t": "exec,rbind"}}, {"Tmpfs": {"/t": "rshared"}},
     {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["exec"], ["remount"]]}}]},
     {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["rw,remount"]]}}]},
+    {"Sysctls": {"net.core/../../kernel/core_pattern": "1"}}, {"Sysctls": {"net.//.kernel.core_pattern": "1"}},
+    {"Sysctls": {"net.": "1"}}, {"Sysctls": {"net.ipv4.ip_forward\n": "1"}},
     {"Ulimits": [{"Name": "rtprio", "Soft": 99, "Hard": 99}]}, {"Ulimits": [{"Name": "nice", "Soft": 40, "Hard": 40}]},
 ]  # fmt: skip
 
@@ -209,6 +211,7 @@ async def test_no_host_lets_the_rest_be(api: Api) -> None:
             "Binds": ["/srv/ok:/data", "named:/v"], "NetworkMode": "bridge", "Memory": 1 << 24, "MaskedPaths": None,
             "SecurityOpt": ["no-new-privileges"], "CapDrop": ["ALL"], "CapAdd": ["CHOWN"],
             "Tmpfs": {"/t": "exec,size=1m,mode=1777,huge=never,uid=0"},
+            "Sysctls": {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all/rp_filter": "0"},
         }  # fmt: skip
         made = await ask("POST", "/containers/create", json={"Image": "busybox", "HostConfig": host})
         assert made.status in (201, 404), made.body  # the fake has no such image, maybe; nobody objects
