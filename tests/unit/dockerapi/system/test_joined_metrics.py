@@ -45,6 +45,18 @@ def test_a_family_is_described_once_and_every_sample_says_whose_it_is() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", ["\u2028", "\u2029", "\x85", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e"], ids=ascii)
+def test_a_label_s_value_may_have_what_ends_lines_elsewhere(value: str) -> None:
+    line = f'own{{name="a{value}b"}} 5'
+    text = b"".join(join({"runtimed": f"# HELP own Own.\n# TYPE own gauge\n{line}\n"})).decode()
+    assert text.split("\n") == [
+        "# HELP own Own.",
+        "# TYPE own gauge",
+        f'own{{service="runtimed",name="a{value}b"}} 5',
+        "",
+    ]
+
+
 @pytest.fixture
 def imaged(tmp_path: Path) -> Iterator[Layout]:
     """A layout with an imaged that is scraped, and a runtimed that does not answer."""
