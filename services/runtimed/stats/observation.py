@@ -47,7 +47,7 @@ def parse_ps(output: str, pids: Collection[int]) -> Top:
     Raises:
         InvalidArgumentError: there is no PID column.
     """
-    lines = output.splitlines()
+    lines = output.split("\n")  # arguments may have what ends lines elsewhere
     titles = tuple(lines[0].split()) if lines else ()
     if "PID" not in titles:
         raise InvalidArgumentError("Couldn't find PID field in ps output")

@@ -102,6 +102,11 @@ def test_ps_keeps_the_containers_rows_and_the_last_column_whole() -> None:
     assert table.rows == (("root", "10", "1", "0", "03:42", "?", "00:00:00", "sleep 100  200"),)
 
 
+def test_ps_has_one_line_for_a_process_whatever_its_arguments_are() -> None:
+    output = "PID CMD\n10 sleep \u2028 11 forged\r11 forged\x8511 forged\n11 own\n"
+    assert parse_ps(output, (10, 11)).rows == (("10", "sleep \u2028 11 forged\r11 forged\x8511 forged"), ("11", "own"))
+
+
 def test_ps_without_a_pid_column_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="Couldn't find PID field in ps output"):
         parse_ps("USER CMD\nroot x\n", (1,))
