@@ -246,6 +246,17 @@ def attach(tree: int, target: int) -> None:
     check(result, f"descriptor {target}")
 
 
+def mount_table(content: bytes | None = None) -> list[str]:
+    """Return the lines of ``/proc/self/mountinfo``, or of such a file's content (proc_pid_mountinfo(5)).
+
+    The kernel escapes blanks, tabs, line feeds and backslashes of paths. Whatever else may be in a file's name stands
+    there as it is: bytes that are not UTF-8, and what others take for the end of a line.
+    """
+    if content is None:
+        content = Path("/proc/self/mountinfo").read_bytes()
+    return os.fsdecode(content).removesuffix("\n").split("\n") if content else []
+
+
 def umount2(target: str, flags: int = 0) -> None:
     """umount2(2). Raises OSError: EBUSY while anything still uses ``target``, EINVAL where nothing is mounted."""
     check(LIBC.umount2(os.fsencode(target), flags), target)

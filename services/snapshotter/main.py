@@ -15,6 +15,7 @@ from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.harness import Service, run
 from sampan.service.passes import Passes
+from sampan.sys.mounts import mount_table
 from sampan.wire.channel import open_channel
 from snapshotter.check.check import LayersCheck
 from snapshotter.check.repair import Repairer
@@ -136,7 +137,7 @@ def _filesystem_of(path: Path) -> str:
     """Return the type of the file system that ``path`` is on, by the mount that it is below."""
     device = path.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mount_table():
         fields = line.split(" ")
         if fields[2] == number:
             return fields[fields.index("-") + 1]

@@ -116,7 +116,7 @@ def _mark(group: int, root: int, target: bytes) -> None:
 
 
 def _executable_mounts(mountinfo: bytes) -> Iterator[bytes]:
-    for line in mountinfo.splitlines():
+    for line in mountinfo.removesuffix(b"\n").split(b"\n"):  # not at b"\r", which a path may have
         fields = line.split(b" ")
         if b"noexec" not in fields[5].split(b","):
             yield _OCTAL.sub(lambda match: bytes((int(match[1], 8),)), fields[4])

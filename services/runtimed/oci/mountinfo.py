@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from sampan.sys.mounts import mount_table
+
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -18,12 +20,10 @@ class MountInfo:
     slave: bool
 
 
-def read_mounts(text: str | None = None) -> tuple[MountInfo, ...]:
+def read_mounts(content: bytes | None = None) -> tuple[MountInfo, ...]:
     """Return all mounts; of two at one place the later one hides the earlier."""
-    if text is None:
-        text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     mounts = []
-    for line in text.splitlines():
+    for line in mount_table(content):
         fields = line.split(" ")
         tags = fields[6 : fields.index("-", 6)]
         mounts.append(

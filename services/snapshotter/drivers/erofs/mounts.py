@@ -20,7 +20,7 @@ from sampan.log import log
 from sampan.service.set_aside import SetAside
 from sampan.sys.closed import make_closed
 from sampan.sys.loop import read_only_loop
-from sampan.sys.mounts import MNT_DETACH, MS_RDONLY, mount, umount2
+from sampan.sys.mounts import MNT_DETACH, MS_RDONLY, mount, mount_table, umount2
 from snapshotter.drivers.erofs.layout import SUPER_END, size_of
 
 _DAMAGED: Final = frozenset({errno.EINVAL, errno.EUCLEAN, errno.EIO, errno.EBADMSG, errno.EOPNOTSUPP})
@@ -91,7 +91,7 @@ class ErofsMounts:
     def shown(self) -> list[tuple[int, str]]:
         """Return the numbers that are mounted, each with the file it shows, empty where the kernel names a device."""
         found = []
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        for line in mount_table():
             fields = line.split(" ")
             number = self.number(Path(_unescape(fields[4])))
             if number is not None:

@@ -294,11 +294,19 @@ def test_ipc_decides_about_dev_shm() -> None:
 
 
 def test_the_mount_table_is_read_with_its_escapes() -> None:
-    text = "1 0 8:1 / / rw shared:1 - ext4 /dev/sda rw\n2 1 8:1 /x /a\\040b rw master:1 shared:2 - ext4 /dev/sda rw\n"
+    text = b"1 0 8:1 / / rw shared:1 - ext4 /dev/sda rw\n2 1 8:1 /x /a\\040b rw master:1 shared:2 - ext4 /dev/sda rw\n"
     assert read_mounts(text) == (
         MountInfo("/", shared=True, slave=False),
         MountInfo("/a b", shared=True, slave=True),
     )
+
+
+def test_the_mount_table_has_paths_with_whatever_ends_lines_elsewhere() -> None:
+    names = ("/\r", "/\u2028\x85", "/\v\f\x1c", "/\udcff", "/\xe9")
+    lines = [f"2 1 8:1 /x {name} rw - ext4 /dev/sda rw\n" for name in names]
+    content = "".join(lines).encode(errors="surrogateescape")
+    assert [mount.target for mount in read_mounts(content)] == list(names)
+    assert not read_mounts(b"")
 
 
 def test_an_update_says_how_many_processes_are_no_limit() -> None:
