@@ -47,7 +47,7 @@ def apply_changes(run: RunConfig, changes: Sequence[str]) -> RunConfig:
 def _lines(changes: Iterable[str]) -> Iterator[str]:
     """Yield instructions: blank lines and comments dropped, continued lines joined, any blank a space."""
     pending = ""
-    for line in (line for change in changes for line in [*change.splitlines(), None]):
+    for line in (line for change in changes for line in [*change.split("\n"), None]):
         if line is not None and line.lstrip().startswith("#"):
             continue
         if line is not None and line.rstrip().endswith("\\"):

@@ -25,6 +25,8 @@ def run(*changes: str, base: RunConfig | None = None) -> RunConfig:
         ("CMD\tls", ("/bin/sh", "-c", "ls")),
         ("CMD echo \\\n  hi", ("/bin/sh", "-c", "echo   hi")),
         ("# comment\n\nCMD ls", ("/bin/sh", "-c", "ls")),
+        ("# comment\r\nCMD ls \\\r\n -l\r\n", ("/bin/sh", "-c", "ls  -l")),
+        ('CMD ["a\u2028b", "c\x85d"]', ("a\u2028b", "c\x85d")),
     ],
 )
 def test_commands_in_both_forms(change: str, expected: tuple[str, ...]) -> None:
