@@ -96,28 +96,55 @@ async def create_network(engine: "NetworkBackend", options: NetworkCreateOptions
 
 
 def _pools(options: NetworkCreateOptions) -> "list[AddressPool]":
-    """Give every gateway, range and auxiliary address to the subnet that it lies in."""
+    """Give every gateway, range and auxiliary address to the subnet that it lies in.
+
+    Raises:
+        InvalidArgumentError: in docker's words, something has no subnet, or a subnet has two of it.
+    """
     from sampan.resource.network import AddressPool
     from sampan_cli.options.variables import pairs
 
-    pools = [AddressPool(subnet) for subnet in options.subnet]
+    if max(len(options.gateway), len(options.ip_range)) > len(options.subnet):
+        raise InvalidArgumentError("every ip-range or gateway must have a corresponding subnet")
+    pools: list[AddressPool] = []
+    for subnet in options.subnet:
+        if any(_lies_in(subnet, pool.subnet) or _lies_in(pool.subnet, subnet) for pool in pools):
+            raise InvalidArgumentError("multiple overlapping subnet configuration is not supported")
+        pools.append(AddressPool(subnet))
 
     def index_of(address: str, what: str) -> int:
         for index, pool in enumerate(pools):
-            if ipaddress.ip_address(address.partition("/")[0]) in ipaddress.ip_network(pool.subnet, strict=False):
+            if _lies_in(address, pool.subnet):
                 return index
         raise InvalidArgumentError(f"no matching subnet for {what} {address}")
 
-    try:
-        for gateway in options.gateway:
-            index = index_of(gateway, "gateway")
-            pools[index] = replace(pools[index], gateway=gateway)
-        for ip_range in options.ip_range:
-            index = index_of(ip_range, "range")
-            pools[index] = replace(pools[index], ip_range=ip_range)
-        for name, address in pairs(options.aux_address, "auxiliary address", need_value=True).items():
-            index = index_of(address, "aux-address")
-            pools[index] = replace(pools[index], auxiliary={**pools[index].auxiliary, name: address})
-    except ValueError as error:
-        raise InvalidArgumentError(f"invalid address: {error}") from error
+    for ip_range in options.ip_range:
+        index = index_of(ip_range, "range")
+        if before := pools[index].ip_range:
+            raise InvalidArgumentError(
+                f"cannot configure multiple ranges ({ip_range}, {before}) on the same subnet ({pools[index].subnet})"
+            )
+        pools[index] = replace(pools[index], ip_range=ip_range)
+    for gateway in options.gateway:
+        index = index_of(gateway, "gateway")
+        if before := pools[index].gateway:
+            raise InvalidArgumentError(
+                f"cannot configure multiple gateways ({gateway}, {before}) for the same subnet ({pools[index].subnet})"
+            )
+        pools[index] = replace(pools[index], gateway=gateway)
+    for name, address in pairs(options.aux_address, "auxiliary address", need_value=True).items():
+        index = index_of(address, "aux-address")
+        pools[index] = replace(pools[index], auxiliary={**pools[index].auxiliary, name: address})
     return pools
+
+
+def _lies_in(address: str, subnet: str) -> bool:
+    """Whether an address, or the first one of a range, is of a subnet; what is no address is of none."""
+    try:
+        network = ipaddress.ip_network(subnet, strict=False)
+    except ValueError as error:
+        raise InvalidArgumentError(f"invalid subnet: {error}") from error
+    try:
+        return ipaddress.ip_address(address.partition("/")[0]) in network
+    except ValueError:
+        return False
