@@ -101,9 +101,9 @@ async def list_containers(engine: "ContainerBackend", options: PsOptions, now_s:
         for container in listed:
             click.echo(container.id if options.no_trunc else container.id[:_SHORT_ID])
         return
-    below = await _sizes_below(engine, listed) if sized else {}
+    seen = await _sizes_of_roots(engine, listed) if sized else {}
     rows = [
-        container_row(container, now_s, trunc=not options.no_trunc, below_bytes=below.get(container.id, 0))
+        container_row(container, now_s, trunc=not options.no_trunc, root_bytes=seen.get(container.id, 0))
         for container in listed
     ]
     table = f"{_TABLE}\t{{{{.Size}}}}" if options.size else _TABLE
@@ -115,46 +115,46 @@ def asks_for_size(template: str) -> bool:
     return template == "json" or ".Size" in template or re.search(r"\bjson\s+\.\s*-?\}\}", template) is not None
 
 
-async def _sizes_below(engine: "ContainerBackend", containers: "Iterable[ContainerDetails]") -> dict[str, int]:
-    """Return how much the layers of each container's image take, by the container's ID."""
+async def _sizes_of_roots(engine: "ContainerBackend", containers: "Iterable[ContainerDetails]") -> dict[str, int]:
+    """Return how much each container's file system takes, its image with it, by the container's ID."""
     from sampan.engine.df import sizes
 
     stored = await sizes(engine.layers)
-    return {container.id: stored.chain_bytes(container.spec.chain_id) for container in containers}
+    return {container.id: stored.root_bytes(container) for container in containers}
 
 
 def container_row(
-    container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0
+    container: "ContainerDetails", now_s: float, *, trunc: bool, root_bytes: int = 0
 ) -> dict[str, object]:
-    """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
+    """Return all fields that a line about a container can show; ``root_bytes`` is ``SizeRootFs``, if known."""
     from sampan.docker.durations import ago
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
     from sampan.docker.views.container_view import live_network, points, quoted, status_text
     from sampan_cli.commands.container.inspect import shown_ports
+    from sampan_cli.template.functions import go_quoted
 
     network = live_network(container)
     spec = container.spec
     command = " ".join(quoted(word) for word in (*spec.process.entrypoint, *spec.process.cmd))
     sources = [point.name or point.source for point in points(container)]
-    own_bytes = container.size_rw_bytes or 0
-    written, total = human_size(own_bytes, 3), own_bytes + below_bytes
+    written = human_size(container.size_rw_bytes or 0, 3)
     created_s = int(container.created.timestamp())
     return {
         "ID": container.id[:_SHORT_ID] if trunc else container.id,
         "Names": spec.name if trunc else ",".join(sorted([spec.name, *(name[1:] for name in container.link_names)])),
         "Image": _shown_image(spec.image) if trunc else spec.image,
-        "Command": f'"{_ellipsis(command, _COMMAND_WIDTH) if trunc else command}"',
+        "Command": go_quoted(_ellipsis(command, _COMMAND_WIDTH) if trunc else command),
         "CreatedAt": local_time(created_s),
         "RunningFor": ago(created_s, now_s),
         "Ports": shown_ports(network.ports),
         "State": container.state.status.value,
         "Status": status_text(container.state, now_s),
-        "Size": written + (f" (virtual {human_size(total, 3)})" if below_bytes else ""),
+        "Size": written + (f" (virtual {human_size(root_bytes, 3)})" if root_bytes else ""),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(spec.labels.items())),
         "Label": lambda key: spec.labels.get(key, ""),
         "Mounts": ",".join(_ellipsis(source, 15) if trunc else source for source in sources),
-        "LocalVolumes": str(sum(bool(point.name) for point in container.mounts)),
+        "LocalVolumes": str(sum(point.driver == "local" for point in container.mounts)),
         "Networks": ",".join(endpoint.network for endpoint in container.network.endpoints) or _own_network(spec),
     }
 

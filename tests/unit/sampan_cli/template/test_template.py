@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from sampan_cli.template.functions import ABSENT, NIL_LIST, NIL_MAP, GoMap
+from sampan_cli.template.functions import ABSENT, NIL_LIST, NIL_MAP, GoMap, go_quoted
 from sampan_cli.template.template import Template
 from sampan_cli.template.tokens import TemplateError
 
@@ -101,3 +101,7 @@ def test_template_that_go_would_refuse_is_refused_when_it_is_parsed(template: st
 def test_template_that_does_not_fit_says_where(template: str, words: str) -> None:
     with pytest.raises(TemplateError, match=words):
         Template(template).render(VALUE)
+
+
+def test_a_text_in_quotes_is_as_go_writes_it() -> None:
+    assert go_quoted('é\x1b\a\n"\\\u200b\U000e0001\udcff') == r'"é\x1b\a\n\"\\\u200b\U000e0001\xff"'

@@ -3,8 +3,15 @@ from typing import Any
 
 import pytest
 
-from sampan.resource.container import ContainerDetails, ContainerState, NetworkSettings, PublishedPort, Status
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container import (
+    ContainerDetails,
+    ContainerState,
+    MountPoint,
+    NetworkSettings,
+    PublishedPort,
+    Status,
+)
+from sampan.resource.container_spec import ContainerSpec, MountType, Process
 from sampan_cli.commands.container.ps import asks_for_size, container_row
 
 NOW_S = 1_000_000.0
@@ -33,7 +40,26 @@ def details(**fields: Any) -> ContainerDetails:
 def test_size_shows_what_is_written_and_all_that_is_seen() -> None:
     container = details(size_rw_bytes=4096)
     assert container_row(container, NOW_S, trunc=True)["Size"] == "4.1kB"
-    assert container_row(container, NOW_S, trunc=True, below_bytes=2_000_000)["Size"] == "4.1kB (virtual 2MB)"
+    assert container_row(container, NOW_S, trunc=True, root_bytes=2_000_000)["Size"] == "4.1kB (virtual 2MB)"
+
+
+def test_local_volumes_are_those_that_no_plugin_keeps() -> None:
+    own, plugins = (
+        MountPoint(MountType.VOLUME, "/s", f"/{driver}", name="v", driver=driver) for driver in ("local", "depot")
+    )
+    bind = MountPoint(MountType.BIND, "/s", "/bind")
+    row = container_row(details(mounts=(own, plugins, bind)), NOW_S, trunc=True)
+    assert (row["LocalVolumes"], row["Mounts"]) == ("1", "v,v,/s")
+
+
+def test_a_command_stands_in_quotes_as_a_text_of_go() -> None:
+    container = ContainerDetails(
+        "a" * 64,
+        ContainerSpec(process=Process(cmd=("sh", "-c", 'echo "é"\n\x1b[0m'))),
+        datetime.fromtimestamp(NOW_S, UTC),
+    )
+    row = container_row(container, NOW_S, trunc=False)
+    assert row["Command"] == r'''"sh -c 'echo \"é\"\n\x1b[0m'"'''
 
 
 def test_a_stopped_container_shows_no_ports() -> None:
