@@ -3,12 +3,17 @@
 Reference: ``SolveRequest``, ``PruneRequest`` and ``UsageRecord`` of moby/buildkit, api/services/control/control.proto.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from sampan.build.policy import Rule
 from sampan.errors import InvalidArgumentError
+from sampan.oci.reference import parse_reference
+
+# The frontend that is built in, and what a client uploads on its session is kept below.
+DOCKERFILE_FRONTEND: Final = "dockerfile.v0"
+UPLOADED: Final = "http://buildkit-session"
 
 # Entitlements: what a client grants the steps of its build.
 NETWORK_HOST: Final = "network.host"
@@ -60,6 +65,12 @@ class SolveResponse:
 
     exporter_response: Mapping[str, str]  # "containerimage.digest", "containerimage.config.digest", …
 
+    @property
+    def image_id(self) -> str:
+        """The ID of the image that was made; empty if none was."""
+        told = self.exporter_response
+        return told.get("containerimage.config.digest") or told.get("containerimage.digest", "")
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
@@ -88,6 +99,18 @@ class PruneOptions:
     reserved_bytes: int = 0  # stays in any case
     max_used_bytes: int = 0
     min_free_bytes: int = 0
+
+
+def image_names(tags: Iterable[str]) -> str:
+    """Return the ``name`` of an export: what users call an image, as whole names.
+
+    Raises:
+        InvalidArgumentError: in Docker's words, no name, or one with a digest, which only the build decides.
+    """
+    references = [parse_reference(tag) for tag in tags]
+    if any(reference.digest is not None for reference in references):
+        raise InvalidArgumentError("build tag cannot contain a digest")
+    return ",".join(str(reference.with_default_tag()) for reference in references)
 
 
 STEP_NETWORKS: Final = frozenset(("", "default", "host", "none"))

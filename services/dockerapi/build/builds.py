@@ -28,16 +28,12 @@ from dockerapi.http.routing import Route
 from sampan.build import plan
 from sampan.build.filters import PruneLimits
 from sampan.build.protocols import Served, StatusUpdate
-from sampan.build.request import NETWORK_MODE, SolveRequest
+from sampan.build.request import DOCKERFILE_FRONTEND, NETWORK_MODE, UPLOADED, SolveRequest
 from sampan.docker.options.namespaces import CONTAINER
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.json_types import JsonObject
 
-_FRONTEND: Final = "dockerfile.v0"
 _UPLOAD_PREFIX: Final = f"{UPLOAD_REQUEST}:"
-
-# BuildKit keeps the URL of what a client uploads on its session below this one.
-_UPLOADED: Final = "http://buildkit-session"
 
 # The builder's last words on its progress come as it answers; a client is not kept for longer than this.
 _LAST_WORDS_S: Final = 5.0
@@ -61,7 +57,7 @@ async def build(call: Call) -> web.StreamResponse:
         served = Served(credentials=credentials, uploads={} if parameters.remote else {upload: body.chunks})
         session = await stack.enter_async_context(call.backend.builder.serve(served))
         more = {plan.ATTRIBUTE: "", **await _network_of(call, parameters)}
-        request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}", more)
+        request = _request(parameters, session, parameters.remote or f"{UPLOADED}/{upload}", more)
         return await _stream_text(call, request, parameters)
 
 
@@ -95,7 +91,7 @@ async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str
             credentials = registry_credentials(call.request.headers.get("X-Registry-Config", ""))
             served = Served(credentials=credentials, uploads=uploads)
             own = await stack.enter_async_context(call.backend.builder.serve(served))
-            context = f"{_UPLOADED}/{key}?session={own}" if uploads else context
+            context = f"{UPLOADED}/{key}?session={own}" if uploads else context
             session = session or own
         elif context == CLIENT_SESSION:
             context = ""
@@ -132,7 +128,7 @@ def _request(
     return SolveRequest(
         ref=secrets.token_hex(12),
         session=session,
-        frontend=_FRONTEND,
+        frontend=DOCKERFILE_FRONTEND,
         frontend_attributes={**parameters.attributes, **({"context": context} if context else {}), **(more or {})},
         exports=parameters.exports,
         cache_imports=parameters.cache_imports,
@@ -201,11 +197,7 @@ async def _run(
         finally:
             showing.cancel()
             await asyncio.wait({showing, solving})
-    return await stream.end(*ended(_image_id(response.exporter_response)))
-
-
-def _image_id(told: Mapping[str, str]) -> str:
-    return told.get("containerimage.config.digest") or told.get("containerimage.digest", "")
+    return await stream.end(*ended(response.image_id))
 
 
 async def cancel(call: Call) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from dockerapi.http.call import Call
 from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
 from sampan.build.protocols import FindCredentials
-from sampan.build.request import NETWORK_MODE, STEP_NETWORKS, CacheOption, Export, step_network
+from sampan.build.request import NETWORK_MODE, STEP_NETWORKS, CacheOption, Export, image_names, step_network
 from sampan.docker.options.hosts import build_hosts
 from sampan.docker.options.namespaces import namespace_path
 from sampan.errors import InvalidArgumentError
@@ -157,15 +157,8 @@ def _export(call: Call, tags: tuple[str, ...]) -> Export:
     else:
         attributes = {}
     if tags:
-        attributes = {**attributes, "name": ",".join(str(_name(tag)) for tag in tags)}
+        attributes = {**attributes, "name": image_names(tags)}
     return Export("moby", attributes)
-
-
-def _name(tag: str) -> str:
-    reference = parse_reference(tag)
-    if reference.digest is not None:
-        raise InvalidArgumentError("build tag cannot contain a digest")
-    return str(reference.with_default_tag())
 
 
 def _truth(text: str) -> bool:

@@ -17,12 +17,20 @@ from typing import IO, Final
 import click
 
 from sampan.build.protocols import Builder, Served, Sink
-from sampan.build.request import CacheOption, Export, SolveRequest, step_network
+from sampan.build.request import (
+    DOCKERFILE_FRONTEND,
+    UPLOADED,
+    CacheOption,
+    Export,
+    SolveRequest,
+    SolveResponse,
+    image_names,
+    step_network,
+)
 from sampan.docker.options.hosts import build_hosts
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.platform import host_platform
-from sampan.oci.reference import parse_reference
 from sampan.tar.compression import is_archive
 from sampan_cli.credentials.store import CredentialStore, config_path
 from sampan_cli.options import build as parse
@@ -30,9 +38,7 @@ from sampan_cli.options.build import BuildOptions, Output
 from sampan_cli.options.variables import labels
 from sampan_cli.output.building import View, open_view
 
-_FRONTEND: Final = "dockerfile.v0"
 _DOCKERFILE: Final = "Dockerfile"
-_UPLOADED: Final = "http://buildkit-session"
 _STDIN: Final = "-"
 _HEAD_BYTES: Final = 1024
 _PIECE_BYTES: Final = 1 << 20
@@ -77,7 +83,7 @@ async def run_build(builder: Builder, options: BuildOptions, environ: Mapping[st
             request = SolveRequest(
                 ref=secrets.token_hex(12),
                 session=session,
-                frontend=_FRONTEND,
+                frontend=DOCKERFILE_FRONTEND,
                 frontend_attributes=_attributes(options, environ) | network | context.attributes,
                 exports=tuple(each.export for each in outputs),
                 cache_imports=tuple(map(parse.parse_cache, options.cache_from)),
@@ -86,11 +92,11 @@ async def run_build(builder: Builder, options: BuildOptions, environ: Mapping[st
             )
             kind = "quiet" if options.quiet else options.progress
             with open_view(kind, progress) as view:
-                told = await _solve(builder, request, view)
-    return _tell(options, told)
+                response = await _solve(builder, request, view)
+    return _tell(options, response)
 
 
-async def _solve(builder: Builder, request: SolveRequest, view: View) -> Mapping[str, str]:
+async def _solve(builder: Builder, request: SolveRequest, view: View) -> SolveResponse:
     async def show() -> None:
         async with aclosing(builder.status(request.ref)) as statuses:
             async for status in statuses:
@@ -104,7 +110,7 @@ async def _solve(builder: Builder, request: SolveRequest, view: View) -> Mapping
         await asyncio.wait({showing}, timeout=_LAST_WORDS_S)
         showing.cancel()
         await asyncio.wait({showing})
-    return response.exporter_response
+    return response
 
 
 # What is asked for ---------------------------------------------
@@ -192,7 +198,7 @@ def _outputs(options: BuildOptions) -> list[Output]:
         outputs.append(Output(Export("image")))
     if options.check or options.call != "build":
         return []
-    names = ",".join(str(parse_reference(tag).with_default_tag()) for tag in options.tag)
+    names = image_names(options.tag)
     annotations = dict(_annotation(text) for text in options.annotation)
     return [_named(each, names, annotations, push=options.push) for each in outputs]
 
@@ -290,7 +296,7 @@ def _from_stdin(options: BuildOptions, found: _Context, stack: ExitStack) -> Non
     if is_archive(head):
         name = secrets.token_hex(12)
         found.uploads[name] = partial(_rest_of_stdin, head)
-        found.attributes["context"] = f"{_UPLOADED}/{name}"
+        found.attributes["context"] = f"{UPLOADED}/{name}"
         if options.file:
             found.attributes["filename"] = options.file
         return
@@ -320,8 +326,8 @@ async def _credentials(store: CredentialStore, registry: str) -> tuple[str, str]
 # What came of it -----------------------------------------------
 
 
-def _tell(options: BuildOptions, told: Mapping[str, str]) -> int:
-    image = told.get("containerimage.config.digest") or told.get("containerimage.digest", "")
+def _tell(options: BuildOptions, response: SolveResponse) -> int:
+    image, told = response.image_id, response.exporter_response
     if options.iidfile:
         _write(options.iidfile, image.encode())
     if options.metadata_file:

@@ -34,3 +34,9 @@ async def test_host_without_an_address_is_refused(context: str, host: str, words
     with pytest.raises(InvalidArgumentError, match=words):
         await run_build(builder, BuildOptions(context, add_host=(host,)), {"DOCKER_CONFIG": context}, StringIO())
     assert builder.solved == []
+
+
+async def test_name_with_a_digest_is_refused(context: str) -> None:
+    options = BuildOptions(context, tag=("app@sha256:" + "0" * 64,))
+    with pytest.raises(InvalidArgumentError, match="build tag cannot contain a digest"):
+        await run_build(FakeBuilder(), options, {}, StringIO())
