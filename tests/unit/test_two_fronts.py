@@ -11,6 +11,7 @@ import pytest
 
 from dockerapi.container import create_body
 from dockerapi.networks import parse_request as parse_network
+from sampan.docker.options.check import warnings
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.network import NetworkRequest
@@ -377,6 +378,31 @@ def test_the_volume_driver_of_a_container_is_that_of_the_volumes_it_names() -> N
     }
     for spec in (by_flags(flags), by_body(host)):
         assert {mount.target: mount.volume_driver for mount in spec.mounts} == {"/data": "depot", "/srv": "", "/x": ""}
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields", "warned"),
+    [
+        ("type=volume,src=x,dst=/x", {"Type": "volume", "Source": "x"}, True),
+        ("src=x,dst=/x", {"Type": "volume", "Source": "x"}, True),
+        (
+            "src=x,dst=/x,volume-driver=depot",
+            {"Type": "volume", "Source": "x", "VolumeOptions": {"DriverConfig": {"Name": "depot"}}},
+            False,
+        ),
+        ("type=bind,src=/x,dst=/x", {"Type": "bind", "Source": "/x"}, False),
+    ],
+)
+def test_who_names_a_volume_driver_is_told_where_it_is_for_nothing(
+    flags: str, fields: dict[str, Any], warned: bool
+) -> None:
+    host = {"VolumeDriver": "depot", "Binds": ["goods:/data"], **mount(Target="/x", **fields)}
+    told = warnings(by_flags(("--volume-driver", "depot", "-v", "goods:/data", "--mount", flags)))
+    sent = create_body.read({"Image": "busybox", "HostConfig": host}, "", (1, 50))[1]
+    assert told == sent
+    assert [text.split(" is ")[0] for text in told] == [
+        "WARNING: the container-wide volume-driver configuration"
+    ] * warned
 
 
 @pytest.mark.parametrize(

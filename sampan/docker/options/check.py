@@ -14,7 +14,7 @@ from sampan.docker.options.namespaces import check_namespaces
 from sampan.docker.options.restart import check_restart
 from sampan.docker.options.security import parse_security_options
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import ContainerSpec, HealthCheck
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, MountType
 
 _SHORTEST_PROBE_S: Final = 0.001
 _LONGEST_S: Final = 2**63 / 1e9  # what Go's durations end at: 292 years
@@ -45,6 +45,17 @@ def check_options(spec: ContainerSpec) -> None:
     parse_security_options(spec.security.options)
     for entry in spec.extra_hosts:
         parse_extra_host(entry)
+
+
+def warnings(spec: ContainerSpec) -> tuple[str, ...]:
+    """Return what whoever asks for such a container is told beside it; in Docker's words."""
+    # A volume of -v has the container's driver, one of --mount its own or none.
+    if spec.volume_driver and any(one.type is MountType.VOLUME and not one.volume_driver for one in spec.mounts):
+        return (
+            "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. "
+            "Use '--mount type=volume,volume-driver=...' instead",
+        )
+    return ()
 
 
 def _check_names(spec: ContainerSpec) -> None:

@@ -9,7 +9,7 @@ from dockerapi.container import host_config, mount_specs
 from dockerapi.container.earlier import as_newest, with_host_config
 from dockerapi.http.fields import INT32, UINT16, Fields
 from dockerapi.http.versions import Version
-from sampan.docker.options.check import check_options
+from sampan.docker.options.check import check_options, warnings
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.networks import endpoints
 from sampan.docker.options.ports import parse_exposed
@@ -54,7 +54,7 @@ def read(body: JsonObject, name: str, version: Version) -> tuple[ContainerSpec, 
         spec, docker=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape")
     )
     check_options(spec)
-    return spec, (*said, *_warnings(host, version))
+    return spec, (*said, *(warnings(spec) if version >= (1, 48) else ()), *_warnings(host, version))
 
 
 def _is_read_only(mount: Mount) -> bool:
@@ -106,17 +106,7 @@ def volumes_from(body: Mapping[str, object]) -> list[str]:
 
 
 def _warnings(host: Fields, version: Version) -> Iterator[str]:
-    """Yield what Docker's versions warn of."""
-    undriven = [
-        mount
-        for mount in host.items("Mounts")
-        if mount.text("Type") == "volume" and not mount.fields("VolumeOptions").fields("DriverConfig").text("Name")
-    ]
-    if version >= (1, 48) and host.text("VolumeDriver") and undriven:
-        yield (
-            "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. "
-            "Use '--mount type=volume,volume-driver=...' instead"
-        )
+    """Yield what Docker's versions warn of in a body's form."""
     empty = sorted(port for port, rows in host.lists("PortBindings") if not rows)
     if version >= (1, 52) and empty:
         yield (

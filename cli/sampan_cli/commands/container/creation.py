@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan.docker.options.check import warnings
 from sampan.engine.create import with_volumes_of
 from sampan.errors import AlreadyExistsError, NotFoundError
 from sampan.oci.reference import parse_reference
@@ -29,6 +30,7 @@ async def create(engine: "ContainerBackend", options: ContainerOptions, spec: Co
         raise AlreadyExistsError(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
+    said = warnings(spec)
     spec = await with_volumes_of(engine.containers, spec, options.volumes_from)
     if options.pull == "always":
         await pull(engine, options.image, platform=options.platform, quiet=options.quiet, stream=sys.stderr)
@@ -42,7 +44,7 @@ async def create(engine: "ContainerBackend", options: ContainerOptions, spec: Co
             click.echo(f"Unable to find image '{reference.familiar}' locally", err=True)
         await pull(engine, options.image, platform=options.platform, quiet=options.quiet, stream=sys.stderr)
         created = await engine.create_container(spec, platform=options.platform)
-    for warning in created.warnings:
+    for warning in (*said, *created.warnings):
         click.echo(f"WARNING: {warning}", err=True)
     if cidfile is not None:
         cidfile.write_text(created.id)
