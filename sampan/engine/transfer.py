@@ -168,12 +168,17 @@ async def _release(images: Images, lease: str, *, abandon: bool) -> None:
         return
 
 
+def check_push(reference: Reference) -> None:
+    """Refuse a digest, by which the builder alone pushes. Raises InvalidArgumentError, in Docker's words."""
+    if reference.digest is not None:
+        raise InvalidArgumentError("cannot push a digest reference")
+
+
 async def push(
     services: Pushing, reference: str, platform: str, credentials: Credentials | None
 ) -> AsyncGenerator[PushProgress, None]:
     """See ``Engine.push``."""
-    if parse_reference(reference).digest is not None:  # only the builder pushes by digest
-        raise InvalidArgumentError("cannot push a digest reference")
+    check_push(parse_reference(reference))
     wanted = wanted_platform(platform) if platform else None
     await complete_named(services, [str(parse_reference(reference).with_default_tag())])
     pushed = False
@@ -240,7 +245,7 @@ async def _named(images: Images, name: str) -> Sequence[ImageDetails]:
         found.append(await images.get(name))
     with suppress(InvalidArgumentError):
         reference = parse_reference(name)
-        if reference.tag is None and reference.digest is None:
+        if reference.is_name_only:
             found += [
                 image
                 for image in await images.list(brief=True)

@@ -62,9 +62,14 @@ class Reference:
     def __str__(self) -> str:
         return self.name + self._suffix()
 
+    @property
+    def is_name_only(self) -> bool:
+        """Whether it has neither tag nor digest, and can mean all of a repository."""
+        return self.tag is None and self.digest is None
+
     def with_default_tag(self) -> "Reference":
         """Return this, with ``latest`` if it has neither tag nor digest."""
-        if self.tag is None and self.digest is None:
+        if self.is_name_only:
             return replace(self, tag=DEFAULT_TAG)
         return self
 

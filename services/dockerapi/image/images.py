@@ -51,7 +51,7 @@ async def _pull(call: Call) -> web.StreamResponse:
         name = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}"
     reference = parse_reference(name)
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
-    if reference.tag is None and reference.digest is None:
+    if reference.is_name_only:
         if platform := call.since(_PLATFORM, "platform"):
             parse_platform(platform)
         return await stream_progress(call, _pull_all(call, reference, credentials), lambda message: [message])

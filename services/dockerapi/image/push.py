@@ -12,8 +12,7 @@ from dockerapi.image import parameters
 from dockerapi.image.images import stream_progress
 from dockerapi.image.progress import moving
 from sampan.docker.views.image_view import descriptor_json
-from sampan.engine.transfer import local_tags
-from sampan.errors import InvalidArgumentError
+from sampan.engine.transfer import check_push, local_tags
 from sampan.json_types import JsonObject
 from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.image import Credentials
@@ -31,8 +30,7 @@ async def push(call: Call) -> web.StreamResponse:
     """POST /images/{name}/push; without a tag, all tags of the repository."""
     name, tag = call.args["name"], call.text("tag")
     repository = parse_reference(name)
-    if repository.digest is not None:
-        raise InvalidArgumentError("cannot push a digest reference")
+    check_push(repository)
     if tag:
         repository = parse_reference(f"{repository.name}:{tag}")
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))

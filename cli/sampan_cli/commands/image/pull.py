@@ -46,7 +46,7 @@ async def pull_all_tags(engine: "ImageBackend", name: str, platform: str, quiet:
     from sampan_cli.output.pulling import pull
 
     parsed = parse_reference(name)
-    if parsed.tag is not None or parsed.digest is not None:
+    if not parsed.is_name_only:
         raise InvalidArgumentError("tag can't be used with --all-tags/-a")
     credentials = await CredentialStore(config_path(os.environ)).for_image(name)
     for tag in await engine.remote_tags(str(parsed), credentials=credentials):
@@ -60,7 +60,7 @@ async def pull_image(engine: "ImageBackend", name: str, platform: str, quiet: bo
     from sampan_cli.output.pulling import pull
 
     parsed = parse_reference(name)
-    if parsed.tag is None and parsed.digest is None and not quiet:
+    if parsed.is_name_only and not quiet:
         click.echo("Using default tag: latest")
     reference = await pull(engine, name, platform=platform, quiet=quiet, stream=sys.stdout)
     click.echo(str(reference))

@@ -31,17 +31,18 @@ async def push_image(engine: "ImageBackend", name: str, all_tags: bool, platform
     """Push one tag or all of them, and print the image's whole name last.
 
     Raises:
-        InvalidArgumentError: a tag together with ``all_tags``.
+        InvalidArgumentError: a digest, or a tag together with ``all_tags``.
         NotFoundError: no such image.
     """
-    from sampan.engine.transfer import local_tags
+    from sampan.engine.transfer import check_push, local_tags
     from sampan.oci.reference import parse_reference
     from sampan_cli.output.pushing import push
 
     wanted = parse_reference(name)
-    if all_tags and wanted.tag is not None:
+    if all_tags and not wanted.is_name_only:
         raise InvalidArgumentError("tag can't be used with --all-tags/-a")
-    if not all_tags and wanted.tag is None and not quiet:
+    check_push(wanted)
+    if not all_tags and wanted.is_name_only and not quiet:
         click.echo("Using default tag: latest")
     if not quiet:
         click.echo(f"The push refers to repository [{wanted.name}]")

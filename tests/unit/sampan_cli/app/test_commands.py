@@ -147,6 +147,14 @@ def test_pull_ends_with_the_whole_name(sampan: Sampan) -> None:
     assert sampan.ok("pull", "-q", "debian") == "docker.io/library/debian:latest\n"
 
 
+def test_a_digest_is_neither_pushed_nor_all_of_a_repository(sampan: Sampan) -> None:
+    name = f"debian@sha256:{'0' * 64}"
+    for words in (("push", "-a", name), ("pull", "-a", name), ("push", "-a", "debian:12")):
+        assert sampan(*words).stderr == "sampan: tag can't be used with --all-tags/-a\n"
+    pushed = sampan("push", name)
+    assert (pushed.stdout, pushed.stderr) == ("", "sampan: cannot push a digest reference\n")
+
+
 def test_pull_sends_the_password_that_is_kept_for_the_registry(sampan: Sampan) -> None:
     sampan.fake.images.remote["localhost:5000/app:1"] = image("localhost:5000/app:1")
     sampan.ok("login", "-u", "alice", "--password-stdin", "localhost:5000", input="right\n")
