@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from sampan.docker.sizes import parse_size
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
-from sampan_cli.app.session import Session
+from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.cpus import nano_cpus
 from sampan_cli.options.flags import from_flags
 from sampan_cli.options.types import Parsed
@@ -74,9 +75,13 @@ class UpdateOptions:
 )
 @click.option("--pids-limit", type=int, default=0, help="Tune the pids limit; -1 for unlimited.")
 @click.option("--restart", default="", help="Restart policy to apply when a container exits.")
-@click.pass_obj
-def command(session: Session, /, **flags: object) -> None:
+@click.pass_context
+def command(context: click.Context, /, **flags: object) -> None:
     """Update configuration of one or more containers."""
+    session: Session = context.obj
+    given = {name for name in flags if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if given == {"containers"}:
+        raise CommandError("you must provide one or more flags when using this command")
     options = from_flags(UpdateOptions, flags)
     session.run(lambda engine: update_containers(engine, options))
 

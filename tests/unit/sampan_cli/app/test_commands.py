@@ -73,6 +73,8 @@ def test_forced_removal_of_nothing_is_no_failure(sampan: Sampan) -> None:
 
 def test_update_changes_what_was_named(sampan: Sampan) -> None:
     sampan.container("sleep", name="web")
+    bare = sampan("update", "web")
+    assert (bare.exit_code, bare.stderr) == (1, "sampan: you must provide one or more flags when using this command\n")
     sampan.ok("update", "--memory", "64m", "--restart", "on-failure:2", "web")
     request = sampan.fake.runtime.containers.updated[-1]
     assert request.resources.memory_bytes == 64 << 20
