@@ -12,8 +12,14 @@ import pytest
 from buildd.build import frontends, updates
 from buildd.cache.bounds import Bounds
 from buildd.cache.collector import policy
+from buildd.configuration import Config as BuilderConfig
 from buildd.history import history
 from buildd.sources import held
+from crid.cni import networks as pod_networks
+from crid.cni import process as plugin
+from crid.containers import events as pod_events
+from crid.streaming import inlet
+from dockerapi.http import connection as http_connection
 from dockerapi.http import decode
 from dockerapi.listen import sockets, tls
 from dockerapi.system import joined_metrics
@@ -25,10 +31,14 @@ from imaged.push import blobs
 from imaged.registry import client, errors, pace
 from imaged.transfer import blob_fetch
 from runtimed import events
+from runtimed.archives import worker as archives_worker
+from runtimed.conmon import stdio
 from runtimed.execs import prepared
 from runtimed.logs import keeping, records, shipping, spool, writer
 from runtimed.stats import container_labels
+from runtimed.wire import handing
 from sampan import limits, pattern
+from sampan.client import services as clients
 from sampan.engine import listing
 from sampan.metrics import exposition
 from sampan.oci.manifest import MAX_CONFIG_BYTES
@@ -38,6 +48,7 @@ from sampan.sys import closed
 from sampan.tar.entry import MAX_NAME_BYTES
 from sampan.wire import channel, pages
 from sampan.wire.http2 import connection
+from sampan_cli.warm import parent as warm_parent
 from snapshotter.diff import settle
 from snapshotter.drivers.erofs import layout
 from snapshotter.drivers.erofs import writer as erofs_writer
@@ -88,7 +99,12 @@ ROWS: Final = (
     f"{word(exposition._MOST_AT_ONCE).capitalize()} scrapes are answered at a time",
     f"reads nothing for {word(exposition._PATIENCE_S)} seconds is given up",
     f"services are asked at the same time, {word(joined_metrics._DEADLINE_S)} seconds each",
+    f"disconnects after {word(clients._BUILDER_IDLE_S)} seconds without a call",
+    f"ends when nobody has come for {'a minute' if warm_parent.IDLE_S == 60 else warm_parent.IDLE_S}",
+    f"A ticket that nobody brings within {'a second' if handing._CLAIM_S == 1 else handing._CLAIM_S}",
+    f"does not read even then is cut off after {word(stdio._LAST_OUTPUT_S)} seconds",
     # clients from elsewhere
+    f"was silent for {'a fifth' if http_connection._REST_S == 1 / 5 else http_connection._REST_S} of a second",
     f"{tls.MAX_HANDSHAKES} handshakes may be under way, for {word(tls.HANDSHAKE_S)} seconds each",
     f"asks after idle clients every {'half minute' if sockets._KEEPALIVE[0][1] == 30 else sockets._KEEPALIVE}",
     # what strangers send
@@ -119,6 +135,8 @@ ROWS: Final = (
     f"files of up to {size(files._SMALL_BYTES)} in memory",
     f"Up to {settle._MOST_SYNCED} files are synced one by one",
     f"What a key became is kept for {'an hour' if frozen.HOLD_NS == _HOUR_NS else frozen.HOLD_NS}",
+    f"ends {'twenty' if archives_worker._IDLE_S == 20 else archives_worker._IDLE_S} seconds after the last one",
+    f"So what takes {size(BuilderConfig().defer_bytes)} (`defer_bytes` of buildd)",
     # layers on disk
     f"regions of {erofs_writer._REGION // layout.BLOCK} blocks",
     f"A layer may have {word(SNAPSHOTTER.max_layer_entries / 1_000_000)} million entries",
@@ -144,6 +162,13 @@ ROWS: Final = (
     f"a {'fifth' if SMALL[2].min_free_bytes * 5 == 100 * _GB else SMALL[2].min_free_bytes} of the disk free",
     f"held by its lease for the build and {word(held._HELD_S / 60)} minutes more",
     f"after {connection._DEAD_S:.0f} seconds of silence",
+    # pods
+    f"pipes that are read as far as {size(plugin._MAX_OUTPUT_BYTES)}",
+    f"({pod_networks._FIRST_WAIT_S:.0f} s to "
+    f"{'a minute' if pod_networks._LONGEST_WAIT_S == 60 else pod_networks._LONGEST_WAIT_S}, and when",
+    f"an earlier one has left at work {word(plugin._GRACE_S)} seconds",
+    f"a listener that leaves {'a thousand' if pod_events._BACKLOG == 1000 else pod_events._BACKLOG} unread",
+    f"input that a process does not read ({size(inlet.LIMIT_BYTES)})",
     # execs and logs
     f"that does not come within {word(prepared.HELD_S)} seconds",
     f"ended {'half a minute' if keeping._IDLE_S == 30 else keeping._IDLE_S} after the last",
