@@ -21,7 +21,7 @@ from sampan.resource.storage.snapshots import Snapshots
 
 _PRIVATE_REGISTRY: Final = "registryd"
 
-# runtimed's mark on the snapshots that are its own to remove.
+# runtimed's label on the snapshots that are its own to remove.
 _CONTAINER_LABEL: Final = "sampan.runtime.container"
 
 # Longer than a service that was killed takes to be back, also on a busy machine.

@@ -221,11 +221,11 @@ class _Answer:
 
 
 def _gzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(1, wbits=_GZIP_WBITS)
+    compressor = zlib.compressobj(1, wbits=_GZIP_WBITS)
     for chunk in chunks:
-        if piece := packer.compress(chunk):
+        if piece := compressor.compress(chunk):
             yield piece
-    yield packer.flush()
+    yield compressor.flush()
 
 
 def _resolve(setting: str, service: str, layout: Layout) -> tuple[str, int]:

@@ -212,13 +212,13 @@ def mount_volatile(source: str, target: str, fstype: str, options: Sequence[str]
 def unmark_volatile(options: Sequence[str]) -> None:
     """Let the overlay with these options be mounted again, which the kernel refuses after ``mount_volatile``.
 
-    Its mark is for those who would not know by themselves that the machine has lost its power meanwhile.
+    Its note is for those who would not know by themselves that the machine has lost its power meanwhile.
     """
     if (work := _work_directory(options)) is not None:
         with suppress(FileNotFoundError):
-            mark = work / "work/incompat/volatile"
-            (mark / "dirty").unlink(missing_ok=True)
-            mark.rmdir()
+            note = work / "work/incompat/volatile"
+            (note / "dirty").unlink(missing_ok=True)
+            note.rmdir()
 
 
 def _work_directory(options: Sequence[str]) -> Path | None:

@@ -205,6 +205,6 @@ def header_frames(stream: int, block: bytes, max_frame_bytes: int, flags: int = 
     found = []
     for number, piece in enumerate(pieces):
         kind = Kind.CONTINUATION if number else Kind.HEADERS
-        marks = (END_HEADERS if number == last else 0) | (0 if number else flags)
-        found.append(frame(kind, marks, stream, piece))
+        own = (END_HEADERS if number == last else 0) | (0 if number else flags)
+        found.append(frame(kind, own, stream, piece))
     return b"".join(found)
