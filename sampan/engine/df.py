@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from sampan import services
 from sampan.build.request import UsageRecord
-from sampan.disk import CONTAINER, SNAPSHOT, Disk, Holder, StoredObject
+from sampan.disk import CONTAINER, IMAGE, LABEL, REGISTRY, SERVICE, SNAPSHOT, Disk, Holder, StoredObject
 from sampan.docker.views.info_view import EngineFacts
 from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.parts import HasBuilds, HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
@@ -152,6 +152,14 @@ class Total:
     active: int  # of these, in use
     size_bytes: int
     reclaimable_bytes: int  # of these, what goes if all that is not in use is removed
+
+
+def content_total(objects: Iterable[StoredObject]) -> Total:
+    """Count blobs, and what is on its way to become some; images, registries and labels keep theirs."""
+    counted = [one for one in objects if one.owner != SERVICE]
+    kept = [one for one in counted if one.owner in (IMAGE, REGISTRY, LABEL)]
+    size = sum(one.size_bytes for one in counted)
+    return Total(len(counted), len(kept), size, size - sum(one.size_bytes for one in kept))
 
 
 @dataclass(frozen=True, slots=True)

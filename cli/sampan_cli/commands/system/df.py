@@ -12,7 +12,6 @@ from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.flags import format_option, from_flags
 
 if TYPE_CHECKING:
-    from sampan.disk import StoredObject
     from sampan.engine.df import Total
     from sampan_cli.backend import DiskBackend
 
@@ -61,6 +60,7 @@ def command(session: Session, /, **flags: object) -> None:
 
 async def show_usage(engine: "DiskBackend", options: DfOptions, now_s: float) -> None:
     """Print one line per kind of object, or what is asked for instead."""
+    from sampan.engine.df import content_total
     from sampan_cli.output import disk_tables
     from sampan_cli.output.table import print_list
 
@@ -78,20 +78,9 @@ async def show_usage(engine: "DiskBackend", options: DfOptions, now_s: float) ->
         _row("Containers", used.containers_total()),
         _row("Local Volumes", used.volumes_total()),
         _row("Build Cache", cache.total(), share=False),
-        _row("Image Content", _content(await engine.stored_content())),
+        _row("Image Content", content_total(await engine.stored_content())),
     ]
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
-
-
-def _content(objects: "tuple[StoredObject, ...]") -> "Total":
-    """Blobs, and what is on its way to become some; images, registries and labels keep theirs."""
-    from sampan.disk import IMAGE, LABEL, REGISTRY, SERVICE
-    from sampan.engine.df import Total
-
-    counted = [one for one in objects if one.owner != SERVICE]
-    kept = [one for one in counted if one.owner in (IMAGE, REGISTRY, LABEL)]
-    size = sum(one.size_bytes for one in counted)
-    return Total(len(counted), len(kept), size, size - sum(one.size_bytes for one in kept))
 
 
 def _row(kind: str, total: "Total", *, share: bool = True) -> dict[str, object]:

@@ -4,7 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from sampan.build.request import UsageRecord
-from sampan.engine.df import CacheUse, ContainerUse, DiskUse, ImageUse, Total, cache_use
+from sampan.disk import CACHE, IMAGE, LEASE, REGISTRY, SERVICE, Holder, StoredObject
+from sampan.engine.df import CacheUse, ContainerUse, DiskUse, ImageUse, Total, cache_use, content_total
 from sampan.engine.listing import Listed
 from sampan.errors import ServiceGoneError
 from sampan.resource.container import ContainerDetails, ContainerState, Status
@@ -81,6 +82,15 @@ def test_volumes_that_containers_have_are_in_use_and_one_of_unknown_size_has_non
 def test_build_cache_that_images_share_counts_as_theirs() -> None:
     records = (UsageRecord("a", 1000), UsageRecord("b", 3000, in_use=True), UsageRecord("c", 50_000, shared=True))
     assert CacheUse(records).total() == Total(3, 1, 4000, 1000)
+
+
+def test_content_is_in_use_while_images_or_registries_have_it() -> None:
+    holders = ((IMAGE, LEASE), (REGISTRY,), (CACHE,), (LEASE,), (), (SERVICE,))
+    objects = [
+        StoredObject("blob", str(number), 1 << number, tuple(Holder(kind, "x") for kind in kinds))
+        for number, kinds in enumerate(holders)
+    ]
+    assert content_total(objects) == Total(5, 2, 31, 28)
 
 
 def test_of_nothing_there_are_no_bytes() -> None:
