@@ -103,6 +103,18 @@ def parse_reference(text: str) -> Reference:
     return Reference(registry, path, tag if colon else None, digest)
 
 
+def split_term(term: str) -> tuple[str, str]:
+    """Return the registry that is asked for what somebody searches for, and what it is asked.
+
+    Less looks like a registry here than in a reference: a term is no name, and may have letters of any case.
+    """
+    head, slash, tail = term.partition("/")
+    registry, name = (head, tail) if slash and (head == "localhost" or set(".:") & set(head)) else ("", term)
+    if registry in ("", DEFAULT_REGISTRY, f"index.{DEFAULT_REGISTRY}"):
+        return DEFAULT_REGISTRY, name.removeprefix(_OFFICIAL)
+    return registry, name
+
+
 def _looks_like_registry(head: str) -> bool:
     return head == "localhost" or any(c in head for c in ".:") or head != head.lower()
 

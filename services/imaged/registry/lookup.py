@@ -19,7 +19,7 @@ from sampan.oci.descriptor import CONFIGS, Descriptor
 from sampan.oci.json_documents import load_json
 from sampan.oci.manifest import Manifest, parse_document, parse_references
 from sampan.oci.platform import Platform
-from sampan.oci.reference import DEFAULT_REGISTRY, Reference
+from sampan.oci.reference import Reference, split_term
 from sampan.resource.image import Credentials, RemoteImage, SearchResult
 
 # A hundred results with their descriptions take some 30 KB.
@@ -65,7 +65,9 @@ class Lookup:
             raise InvalidArgumentError(
                 f"invalid repository name: repository name ({term[:200]}) should not have a scheme"
             )
-        registry, name = _split(term)
+        registry, name = split_term(term)
+        if not name:
+            raise InvalidArgumentError("invalid repository name: it is empty")
         endpoint = self._endpoints.search(registry, credentials)
         query = urlencode({"q": name, "n": limit})
         for url in endpoint.urls:
@@ -114,20 +116,6 @@ async def _platform(source: Source, config: Descriptor) -> Platform | None:
     data = await source.config(config)
     platform = parse_config(data, f"config {config.digest}").platform
     return platform if platform.os or platform.architecture else None
-
-
-def _split(term: str) -> tuple[str, str]:
-    """Split a registry off a term: what is before the first slash, if that looks like a host."""
-    head, slash, tail = term.partition("/")
-    if not slash or not (set(".:") & set(head) or head == "localhost"):
-        registry, name = DEFAULT_REGISTRY, term
-    else:
-        registry, name = head, tail
-    if registry in (DEFAULT_REGISTRY, f"index.{DEFAULT_REGISTRY}"):
-        registry, name = DEFAULT_REGISTRY, name.removeprefix("library/")
-    if not name:
-        raise InvalidArgumentError("invalid repository name: it is empty")
-    return registry, name
 
 
 def _result(fields: dict[str, object]) -> SearchResult:

@@ -55,7 +55,7 @@ def command(session: Session, /, **flags: object) -> None:
 
 async def search(engine: "RegistryBackend", options: SearchOptions) -> None:
     """Print one line per repository, as the registry orders them."""
-    from sampan.oci.reference import DEFAULT_REGISTRY
+    from sampan.oci.reference import split_term
     from sampan_cli.credentials.store import CredentialStore, config_path
     from sampan_cli.output.table import print_list
 
@@ -65,8 +65,7 @@ async def search(engine: "RegistryBackend", options: SearchOptions) -> None:
         if not equals:
             raise InvalidArgumentError(f"invalid filter '{text}': expected key=value (bad format of filter)")
         filters.setdefault(key.strip().lower(), []).append(value.strip())
-    head, slash, _ = options.term.partition("/")
-    registry = head if slash and (set(".:") & set(head) or head == "localhost") else DEFAULT_REGISTRY
+    registry, _ = split_term(options.term)
     credentials = await CredentialStore(config_path(os.environ)).get(registry)
     found = await engine.search_images(options.term, limit=options.limit, filters=filters, credentials=credentials)
     print_list(list(_rows(found, no_trunc=options.no_trunc)), options.template, _HEADERS, _TABLE, click.echo)

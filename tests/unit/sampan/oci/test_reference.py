@@ -8,7 +8,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform, parse_platform
-from sampan.oci.reference import Reference, in_one_repository, parse_reference
+from sampan.oci.reference import Reference, in_one_repository, parse_reference, split_term
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -204,3 +204,21 @@ def test_config_without_a_variant_can_be_used_for_each() -> None:
     assert Platform("linux", "arm", "v6").runs(Platform("linux", "arm"))
     assert not Platform("linux", "amd64").runs(Platform("linux", "amd64", "v3"))
     assert not Platform("linux", "amd64").runs(Platform("linux", "arm64"))
+
+
+@pytest.mark.parametrize(
+    ("term", "registry", "name"),
+    [
+        ("debian", "docker.io", "debian"),
+        ("library/debian", "docker.io", "debian"),
+        ("docker.io/library/debian", "docker.io", "debian"),
+        ("index.docker.io/team/app", "docker.io", "team/app"),
+        ("Team/App", "docker.io", "Team/App"),
+        ("localhost/app", "localhost", "app"),
+        ("hub.example:5000/team/app", "hub.example:5000", "team/app"),
+        ("hub.example", "docker.io", "hub.example"),
+        ("localhost/", "localhost", ""),
+    ],
+)
+def test_a_term_is_asked_of_one_registry(term: str, registry: str, name: str) -> None:
+    assert split_term(term) == (registry, name)
