@@ -60,6 +60,8 @@ _FLAG: Final = re.compile(r'^invalid argument ".*" for "--[a-z]+" flag: ')
 
 SLEEP: Final = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
 
+COMMANDS: Final = {"exited": ("sh", "-c", "exit 3"), "created": ("sh", "-c", 'echo "é"\n\x1b[m')}
+
 
 @dataclass(frozen=True, slots=True)
 class Records:
@@ -110,7 +112,7 @@ def records(engine: Engine, docker: DockerClient, registry: Registry) -> Iterato
     names = tuple(f"parity-{shape}" for shape in shapes)
     for shape, flags in shapes.items():
         verb = ("create",) if shape == "created" else ("run", "--detach")
-        command = ("sh", "-c", "exit 3") if shape == "exited" else SLEEP
+        command = COMMANDS.get(shape, SLEEP)
         docker(*verb, "--name", f"parity-{shape}", *flags, images[0], *command)
     docker("commit", "parity-created", "parity/committed:1")
     docker("build", "--tag", "parity/built:1", "-", input=f"FROM {images[0]}\nRUN echo parity > /parity\n")
