@@ -54,7 +54,7 @@ async def read_counters(places: Mapping[str, Path]) -> dict[str, tuple[Counters,
                 enter(netns)
                 # "thread-self": the process's own "net" is that of its first thread.
                 with open("/proc/thread-self/net/dev", "rb", buffering=0) as file:
-                    found[key] = parse_counters(file.readall().decode())
+                    found[key] = parse_counters(file.readall().decode(errors="replace"))
         return found
 
     return await in_own_thread(read, "counters of pods") if places else {}
@@ -63,7 +63,7 @@ async def read_counters(places: Mapping[str, Path]) -> dict[str, tuple[Counters,
 def parse_counters(text: str) -> tuple[Counters, ...]:
     """Return what ``/proc/net/dev`` says."""
     found = []
-    for line in text.splitlines()[2:]:
+    for line in text.removesuffix("\n").split("\n")[2:]:  # names may have what ends lines elsewhere
         name, _, rest = line.partition(":")
         numbers = [int(word) for word in rest.split()]
         found.append(Counters(name.strip(), *numbers[:4], *numbers[8:12]))

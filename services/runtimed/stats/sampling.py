@@ -40,7 +40,7 @@ def read_interfaces(pid: int) -> tuple[Interface, ...]:
 def parse_interfaces(content: str) -> tuple[Interface, ...]:
     """Read the table: two lines of titles, then eight columns received and eight sent."""
     interfaces = []
-    for line in content.splitlines()[2:]:
+    for line in content.split("\n")[2:]:  # names may have what ends lines elsewhere
         name, _, columns = line.rpartition(":")
         values = [int(value) for value in columns.split()]
         if name.strip() != "lo" and len(values) >= 12:

@@ -96,6 +96,11 @@ def test_interfaces_are_read_without_the_loopback() -> None:
     assert parse_interfaces("") == ()
 
 
+def test_a_name_that_has_a_line_s_end_elsewhere_is_one_name() -> None:
+    (interface,) = parse_interfaces(NET_DEV.replace("eth0", "e\u2028h0"))
+    assert interface.name == "e\u2028h0"
+
+
 def test_ps_keeps_the_containers_rows_and_the_last_column_whole() -> None:
     table = parse_ps(PS, (10,))
     assert table.titles[-1] == "CMD"
