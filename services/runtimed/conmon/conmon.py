@@ -133,7 +133,7 @@ class Conmon:
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self._path = path
-        self._environ = runtime_environ(environ)
+        self._environ = environ
 
     async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, spool: Path | None) -> int:
         """Have the container in ``paths.bundle`` created; return the pid of its first process, which waits for start.
@@ -239,7 +239,7 @@ class Conmon:
             process = subprocess.Popen(
                 list(argv),
                 cwd=cwd,
-                env={**self._environ, **env, "_OCI_SYNCPIPE": str(pipe.write_end)},
+                env={**runtime_environ(self._environ), **env, "_OCI_SYNCPIPE": str(pipe.write_end)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

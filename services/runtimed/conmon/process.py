@@ -271,7 +271,10 @@ def _at_work_on(directory: bytes, known: Mapping[int, int]) -> dict[int, int]:
 
 
 def runtime_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a runtime, and of a conmon that calls one. Nothing of it reaches a container."""
+    """Return the environment of a runtime, and of a conmon that calls one. Nothing of it reaches a container.
+
+    It is for the next call alone: the kernel's settings may be others afterwards.
+    """
     # runc does one thing after the other: threads for each processor cost it a tenth of its time and win nothing.
     # conmon writes times with its own zone, and whoever reads them counts on their width.
     env = {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "GOMAXPROCS": "1", "TZ": "UTC"}

@@ -22,7 +22,7 @@ class OciRuntime:
     def __init__(self, name: str, command: RuntimeCommand, environ: Mapping[str, str]) -> None:
         self.name = name
         self.command = command
-        self._environ = runtime_environ(environ)
+        self._environ = environ
 
     async def start(self, id: str, bundle: Path) -> None:
         """Let a created container run.
@@ -74,7 +74,7 @@ class OciRuntime:
         await self._must(bundle, "update", "--resources", str(document), id)
         if scope and (command := change_command(scope, resources)):
             try:
-                done = await run(command, self._environ, _TIMEOUT_S)
+                done = await run(command, runtime_environ(self._environ), _TIMEOUT_S)
             except OSError as error:
                 raise ConflictError(f"systemd is not told of the limits: {command[0]}: {error.strerror}") from error
             if done.code:
@@ -94,7 +94,7 @@ class OciRuntime:
 
     async def _run(self, bundle: Path, *arguments: str) -> Completed:
         argv = (str(self.command.path), *self.command.arguments(bundle / CALL_LOG), *arguments)
-        return await run(argv, self._environ, _TIMEOUT_S)
+        return await run(argv, runtime_environ(self._environ), _TIMEOUT_S)
 
 
 def _message(done: Completed, bundle: Path) -> str:

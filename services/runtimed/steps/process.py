@@ -58,7 +58,7 @@ class RuntimeProcess:
         self._paths = paths
         self._inside = inside
         self._runtime = (inside or paths).runtime(runtime)
-        self._environ = runtime_environ(environ)
+        self._environ = environ
         self._command = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: Watch | None = None  # of its directory
@@ -113,7 +113,7 @@ class RuntimeProcess:
             return subprocess.Popen(
                 [*before, str(self._runtime.path), *self._runtime.arguments(self._paths.log), *arguments],
                 cwd=self._paths.bundle,
-                env=self._environ,
+                env=runtime_environ(self._environ),
                 stdin=stdin if stdin >= 0 else subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
