@@ -20,7 +20,7 @@ from sampan.resource.listing import EVERYONE, Filters
 
 _SECOND_NS: Final = 1_000_000_000
 KEPT: Final = 4096  # events in memory and in the journal
-_KILLED: Final = 137
+UNSEEN_EXIT: Final = 137  # of an exec whose conmon was killed: the kernel kills what conmon held
 
 
 class Journal(Protocol):
@@ -71,9 +71,9 @@ class Events:
         """Publish that it is being started; as Docker's, this does not say that it could be."""
         self.container(container, f"exec_start: {_command(args)}", execID=id)
 
-    def exec_died(self, container: Container, id: str, code: int | None) -> None:
-        """Publish that it has ended; None if nobody knows how, since its conmon was killed, and the kernel the rest."""
-        self.container(container, "exec_die", execID=id, exitCode=str(_KILLED if code is None else code))
+    def exec_died(self, container: Container, id: str, code: int) -> None:
+        """Publish that it has ended."""
+        self.container(container, "exec_die", execID=id, exitCode=str(code))
 
     @contextmanager
     def recording(self, container: Container, action: str, **attributes: str) -> Iterator[Telling]:

@@ -15,7 +15,7 @@ from runtimed.conmon.terminals import sized_before_it_runs
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore
-from runtimed.events import Events
+from runtimed.events import UNSEEN_EXIT, Events
 from runtimed.execs.memory_store import ExecMemory, Running
 from runtimed.execs.prepared import HELD_S, Prepared, Preparer, remove_files, stdio
 from runtimed.lifecycle.background import Background
@@ -37,8 +37,6 @@ from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.streams import Frame, HandOver, Input, Stream
 from sampan.service.set_aside import why
-
-_UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
 
 # An exec that is being started, and what is done when it runs.
 Started = tuple[Running, "asyncio.Future[None]"]
@@ -339,9 +337,10 @@ class Execs:
         await self._died(running, read_exit_code(self._paths.exec(running.exec.id).exits, running.exec.container_id))
 
     async def _died(self, running: Running, code: int | None) -> None:
+        code = UNSEEN_EXIT if code is None else code
         if self._memory.by_id(running.exec.container_id) is not None:
             self._events.exec_died(running.entry.container, running.exec.id, code)
-        await self._record_exit(running, _UNKNOWN_EXIT if code is None else code)
+        await self._record_exit(running, code)
 
     async def _record_exit(self, running: Running, code: int) -> None:
         running.exec = replace(running.exec, pid=0, exit_code=code)

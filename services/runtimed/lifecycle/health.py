@@ -18,7 +18,7 @@ from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.links import present_variables
 from runtimed.containers.memory_store import Entry, MemoryStore, utcnow
 from runtimed.containers.paths import ExecPaths, Paths
-from runtimed.events import Events
+from runtimed.events import UNSEEN_EXIT, Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
 from runtimed.metrics import Metrics
@@ -173,7 +173,9 @@ class HealthChecks:
                 with _signalled(await pending.start()) as kill:
                     self._metrics.probe_started(time.perf_counter() - begin)
                     result = await self._result(connection, kill, pending.exit_code, check)
-                self._events.exec_died(entry.container, paths.id, None if result.exit_code < 0 else result.exit_code)
+                self._events.exec_died(
+                    entry.container, paths.id, UNSEEN_EXIT if result.exit_code < 0 else result.exit_code
+                )
                 return result
             finally:
                 connection.close()
