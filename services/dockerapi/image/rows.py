@@ -6,12 +6,11 @@ Both show all images each time that they are asked, and of hundreds hardly one i
 from typing import Final, NamedTuple
 
 from dockerapi.http.encode import Written, encode
+from dockerapi.http.kept_rows import KeptRows
 from dockerapi.http.versions import Version
 from sampan.docker.views.image_view import summary_json
 from sampan.resource.image import ImageDetails
 
-# Large ones are few, and are not what takes time.
-_KEPT: Final = 2048
 _LARGEST_BYTES: Final = 4 << 10
 
 
@@ -25,28 +24,21 @@ class _Asked(NamedTuple):
     containers: int
 
 
-class _Row(NamedTuple):
-    image: ImageDetails  # clients of imaged keep what they have decoded: the same object is the same image then
-    written: Written
-
-
 class ImageRows:
     """Writes rows, and keeps them."""
 
     def __init__(self) -> None:
-        self._rows: dict[_Asked, _Row] = {}  # the one that was not used for longest first
+        self._kept = KeptRows[_Asked, Written](_LARGEST_BYTES)
 
     def row(
         self, image: ImageDetails, size_bytes: int, version: Version, *, shared_bytes: int = -1, containers: int = -1
     ) -> Written:
         """Return an image's row as JSON; numbers as for ``summary_json``."""
-        key = _Asked(image.id, version, size_bytes, shared_bytes, containers)
-        kept = self._rows.pop(key, None)
-        if kept is None or kept.image is not image:
+
+        def write() -> tuple[Written]:
             shown = summary_json(image, size_bytes, version, shared_bytes=shared_bytes, containers=containers)
-            kept = _Row(image, Written(encode(shown)[:-1]))
-        if len(kept.written) <= _LARGEST_BYTES:
-            self._rows[key] = kept
-            if len(self._rows) > _KEPT:
-                del self._rows[next(iter(self._rows))]
-        return kept.written
+            return (Written(encode(shown)[:-1]),)
+
+        asked = _Asked(image.id, version, size_bytes, shared_bytes, containers)
+        (row,) = self._kept.pieces(asked, image, write)
+        return row

@@ -55,5 +55,5 @@ def test_rows_that_are_kept_are_bounded() -> None:
         rows.row(replace(CONTAINER, id=f"{number:064}"), (1, 50), 1060.0)
     large = replace(CONTAINER, spec=replace(SPEC, labels={"a": "x" * 20_000}))
     assert len(rows.row(large, (1, 50), 1060.0)) > 20_000
-    assert len(rows._rows) == 2048
-    assert ("c" * 64, (1, 50)) not in rows._rows
+    assert len(rows._kept._rows) == 2048
+    assert ("c" * 64, (1, 50)) not in rows._kept._rows

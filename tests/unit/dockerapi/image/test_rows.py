@@ -47,5 +47,5 @@ def test_rows_that_are_kept_are_bounded() -> None:
     large = replace(IMAGE, config=RunConfig(labels={"a": "x" * 5_000}))
     for _ in range(2):
         assert len(rows.row(large, 1, (1, 50))) > 5_000
-    assert len(rows._rows) == 2048
-    assert all(row.image is IMAGE for row in rows._rows.values())
+    assert len(rows._kept._rows) == 2048
+    assert all(about is IMAGE for about, _ in rows._kept._rows.values())
