@@ -130,7 +130,7 @@ def did_you_mean(word: str, known: Iterable[str], sign: str = "", *, fold: bool 
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` as Go's ``%q`` writes it: histories and errors hold commands in this form."""
+    """Return ``text`` as Go's ``%q`` writes it: lists, histories and errors hold commands in this form."""
     out = []
     for char in text:
         if char in _ESCAPES:
@@ -139,6 +139,8 @@ def quoted(text: str) -> str:
             out.append(char)
         elif ord(char) < 0x80:
             out.append(f"\\x{ord(char):02x}")
+        elif 0xDC80 <= ord(char) < 0xDD00:  # a byte that is no UTF-8
+            out.append(f"\\x{ord(char) - 0xDC00:02x}")
         else:
             out.append(f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
     return f'"{"".join(out)}"'

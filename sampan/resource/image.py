@@ -146,9 +146,8 @@ class ImageChange:
     image: Digest
     untagged: str = ""  # a name in familiar form; empty: the image was deleted
     chain_ids: tuple[Digest, ...] = ()  # deleted: of its layers that nothing else needs any more, base first
-    labels: Mapping[str, str] = field(
-        default_factory=dict
-    )  # untagged: of the image that was asked for, if it can be read
+    # Untagged: of the image that was asked for, if it can be read.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

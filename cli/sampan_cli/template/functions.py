@@ -106,27 +106,6 @@ def _pad(text: str, before: int, after: int) -> str:
 _VERB: Final = re.compile(r"%([-+# 0]*\d*(?:\.\d+)?)([a-zA-Z%])")
 
 
-_ESCAPED: Final = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v", "\\": "\\", '"': '"'}
-
-
-def go_quoted(text: str) -> str:
-    """Return a text as Go's ``strconv.Quote`` has it, which keeps whatever can be printed."""
-
-    def shown(char: str) -> str:
-        if char in _ESCAPED:
-            return f"\\{_ESCAPED[char]}"
-        if char.isprintable():
-            return char
-        code = ord(char)
-        if 0xDC80 <= code < 0xDD00:  # a byte that is no UTF-8
-            return f"\\x{code - 0xDC00:02x}"
-        if code < 0x80:
-            return f"\\x{code:02x}"
-        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-    return f'"{"".join(map(shown, text))}"'
-
-
 def _printf(template: str, *values: Any) -> str:
     left = list(values)
 
@@ -138,7 +117,9 @@ def _printf(template: str, *values: Any) -> str:
             return f"%!{verb}(MISSING)"
         value = left.pop(0)
         if verb == "q":
-            return go_quoted(show(value))
+            from sampan.dockerfile.words import quoted  # which few templates ask for
+
+            return quoted(show(value))
         return f"%{flags}s" % show(value) if verb in "vs" else f"%{flags}{verb}" % value
 
     return _VERB.sub(replace, template)

@@ -14,6 +14,7 @@ from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, Output, Result, Said, SourceFile, StepError
 from buildd.solver.build import Build
 from sampan.build.policy import Policies
+from sampan.build.request import DOCKERFILE_FRONTEND
 from sampan.cancellation import together
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import (
@@ -24,8 +25,6 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.oci.reference import parse_reference
-
-DOCKERFILE: Final = "dockerfile.v0"
 
 # Frontend images that the built-in frontend stands in for.
 _OURS: Final = frozenset(("docker/dockerfile", "docker/dockerfile-upstream"))
@@ -49,7 +48,7 @@ def attributes_for(name: str, attributes: Mapping[str, str]) -> Mapping[str, str
     Raises:
         InvalidArgumentError: no such frontend, or ``gateway.v0`` without an image.
     """
-    if name == DOCKERFILE:
+    if name == DOCKERFILE_FRONTEND:
         return attributes
     if name != GATEWAY:
         raise InvalidArgumentError(f"invalid frontend: {name}")

@@ -16,6 +16,7 @@ from buildd.llb.git import GitReference, clone, parse_git_reference
 from buildd.llb.graph import Change, LocalDirectory, change_files, download, image, local, oci_layout
 from buildd.llb.ops import Copy, Edge, FileAction, FileOp, Metadata, Node, Remove, SourceOp
 from buildd.protocol import Bridge, Files, ImageQuery, SourceFile
+from sampan.build.request import UPLOADED
 from sampan.dockerfile.ignore import IgnorePatterns, parse_ignore_file
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.config_document import parse_config
@@ -27,7 +28,6 @@ from sampan.tar.compression import is_archive
 
 _IGNORE_FILE: Final = ".dockerignore"
 _DOWNLOADED: Final = "context"
-_UPLOADED: Final = "http://buildkit-session/"  # what a client's session brings
 _HEAD_BYTES: Final = 1024
 _UNREAD: Final = "failed to read dockerfile"
 
@@ -151,7 +151,7 @@ class Contexts:
         else:
             self._file_name = _DOWNLOADED
         self._main = self._dockerfile = edge
-        if url.startswith(_UPLOADED) and self._file_name != _DOWNLOADED:
+        if url.startswith(f"{UPLOADED}/") and self._file_name != _DOWNLOADED:
             self._main = await self._without_ignored(edge)
 
     async def _without_ignored(self, context: Edge) -> Edge:

@@ -131,8 +131,8 @@ def container_row(
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
     from sampan.docker.views.container_view import live_network, points, quoted, status_text
+    from sampan.dockerfile.words import quoted as go_quoted
     from sampan_cli.commands.container.inspect import shown_ports
-    from sampan_cli.template.functions import go_quoted
 
     network = live_network(container)
     spec = container.spec

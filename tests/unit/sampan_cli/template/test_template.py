@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from sampan_cli.template.functions import ABSENT, NIL_LIST, NIL_MAP, GoMap, go_quoted
+from sampan_cli.template.functions import ABSENT, NIL_LIST, NIL_MAP, GoMap
 from sampan_cli.template.template import Template
 from sampan_cli.template.tokens import TemplateError
 
@@ -104,4 +104,5 @@ def test_template_that_does_not_fit_says_where(template: str, words: str) -> Non
 
 
 def test_a_text_in_quotes_is_as_go_writes_it() -> None:
-    assert go_quoted('é\x1b\a\n"\\\u200b\U000e0001\udcff') == r'"é\x1b\a\n\"\\\u200b\U000e0001\xff"'
+    text = 'é\x1b\a\n"\\\u200b\U000e0001\udcff'
+    assert Template('{{printf "%q" .}}').render(text) == r'"é\x1b\a\n\"\\\u200b\U000e0001\xff"'
